@@ -1,0 +1,361 @@
+"""TOML to validated settings: strict keys, all problems at once, and where each value came from.
+
+Precedence, strongest first: `--set key=value`, environment (`FORECAST__TRAIN__LR`), the file,
+the default. A value keeps its origin so that `forecast config show --origin` can tell it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from forecastd.errors import ConfigError, DataError
+from forecastd.series import Frequency
+
+FILE_BYTES_MAX = 1 << 20
+
+
+class Settings(BaseModel):
+    """Base of all tables: unknown keys are errors, values are not coerced across types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+_DURATION_S = {"ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> object:
+    """Return seconds for "500ms", "30s", "5m", "1h", "2d"; numbers are seconds already."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([\d.]+)\s*([a-z]+)\s*", value)
+    if match is None or match[2] not in _DURATION_S:
+        message = f"{value!r} is not a duration; write for example 30s, 5m, 1h or 2d"
+        raise ValueError(message)
+    return float(match[1]) * _DURATION_S[match[2]]
+
+
+def _parse_frequency(value: object) -> object:
+    if value is not None:
+        try:
+            Frequency.parse(str(value))
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        return str(value)
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+FrequencyText = Annotated[str, BeforeValidator(_parse_frequency)]
+Part = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] | str
+"""A part of a data set: rows of each series (integer), a share (0.1), or a time span ("30d")."""
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class DataSettings(Settings):
+    """[data]: which file, and what its columns mean."""
+
+    path: str = Field(description="Parquet, CSV, NDJSON or Arrow IPC file, folder or glob")
+    id: str | None = Field(None, description="column with the series key; none: see target")
+    time: str = Field("ds", description="column with the time: a timestamp or an integer count")
+    target: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        ["y"], min_length=1, description="column to forecast; several without id: a wide frame"
+    )
+    past: list[str] = Field([], description="numeric columns known up to now")
+    static: list[str] = Field([], description="text columns that do not change within a series")
+    freq: FrequencyText | None = Field(None, description='"1h", "15min", "1mo", or a count')
+    season: int | None = Field(None, ge=1, description="steps of one season; 1: none")
+    max_gap: int | None = Field(
+        None, ge=0, description="longest hole in steps to fill as missing; a longer one resets"
+    )
+
+    @model_validator(mode="after")
+    def _roles_do_not_overlap(self) -> DataSettings:
+        names = [self.time, *self.target, *self.past, *self.static]
+        names += [self.id] if self.id else []
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            message = f"column {repeated[0]!r} has two roles"
+            raise ValueError(message)
+        if self.id and len(self.target) > 1:
+            message = "several targets need a wide frame without id; leave one target or drop id"
+            raise ValueError(message)
+        if len(self.target) > 1 and (self.past or self.static):
+            message = "a wide frame takes no past or static columns"
+            raise ValueError(message)
+        return self
+
+    @property
+    def wide(self) -> bool:
+        """Whether each target column is a series of its own."""
+        return len(self.target) > 1
+
+
+class SplitSettings(Settings):
+    """[split]: which rows train, which choose the best epoch, which are held out."""
+
+    train: Part | None = Field(None, description="from the start; none: all that is left")
+    valid: Part = Field(0.1, description="after train: rows, a share, or a span such as 30d")
+    test: Part = Field(0.1, description="after valid: rows, a share, or a span such as 30d")
+
+
+class FeatureSettings(Settings):
+    """[features]: what the network sees besides the values."""
+
+    calendar: list[Literal["hour", "weekday", "yearday", "season"]] | None = Field(
+        None, description="cyclic clocks; none: chosen from the frequency"
+    )
+    half_life: float | None = Field(
+        None, gt=0, description="steps of the running scale's half-life; none: one season"
+    )
+    lags: int | None = Field(
+        None, ge=0, le=4096, description="last values mapped straight to the forecast; 0: none"
+    )
+    embedding: int = Field(4, ge=0, le=64, description="numbers learned per series and category")
+
+
+class HeadSettings(Settings):
+    """[model.head]: the shape of a forecast."""
+
+    kind: Literal["quantile", "point"] = "quantile"
+    levels: list[Annotated[int, Field(ge=1, le=99)]] = Field(
+        [80], min_length=1, description="central intervals in per cent"
+    )
+
+
+class ModelSettings(Settings):
+    """[model]: the network."""
+
+    kind: Literal["lstm"] = "lstm"
+    hidden: int = Field(64, ge=1, le=4096, description="units of each layer")
+    layers: int = Field(1, ge=1, le=16)
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of outputs dropped in training")
+    output: Literal["sequence", "last"] = Field(
+        "sequence", description="train on every step, or only on the last step of each window"
+    )
+    horizon: int = Field(24, ge=1, le=4096, description="steps ahead")
+    head: HeadSettings = HeadSettings()
+
+
+class TrainSettings(Settings):
+    """[train]: how the weights are found."""
+
+    mode: Literal["lanes", "windows"] = Field(
+        "lanes", description="lanes: contiguous walks with carried state; windows: random stretches"
+    )
+    epochs: int | None = Field(None, ge=1, description="passes over the data; none: from its size")
+    batch: int = Field(64, ge=1, le=65536, description="lanes or windows side by side")
+    sequence: int = Field(96, ge=1, le=65536, description="steps of back-propagation through time")
+    warmup: int = Field(24, ge=0, description="steps after a cold start that carry no loss")
+    loss_stride: int = Field(4, ge=1, description="every n-th step carries loss")
+    lr: float = Field(2e-3, gt=0, le=10)
+    schedule: Literal["onecycle", "constant"] = "onecycle"
+    weight_decay: float = Field(1e-4, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    patience: int = Field(5, ge=0, description="validations without gain before stopping; 0: off")
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
+
+
+class RunSettings(Settings):
+    """[run]: where results go."""
+
+    dir: str = "runs"
+
+
+class TrainConfig(Settings):
+    """The whole of forecast.toml."""
+
+    version: Literal[1] = 1
+    data: DataSettings
+    split: SplitSettings = SplitSettings()
+    features: FeatureSettings = FeatureSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    run: RunSettings = RunSettings()
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[SettingsT]):
+    """Validated settings with the origin ("file:line", "--set", a variable) of each given key."""
+
+    settings: SettingsT
+    origins: Mapping[str, str]
+    folder: Path
+
+    def origin(self, dotted: str) -> str:
+        """Return where the value of a dotted key came from; "default" if nobody gave it."""
+        return self.origins.get(dotted, "default")
+
+    def resolve(self, path: str) -> Path:
+        """Return a path of the file; a relative one starts at the file's folder."""
+        return self.folder / Path(path).expanduser()
+
+
+def load(
+    kind: type[SettingsT],
+    path: Path,
+    *,
+    overrides: list[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    prefix: str = "FORECAST__",
+) -> Loaded[SettingsT]:
+    """Read a TOML file into settings of `kind`. Has no side effect.
+
+    overrides: "train.lr=1e-3" texts, strongest. environment: variables that start with `prefix`.
+    Raises ConfigError with every problem found, one a line.
+    """
+    text = _read(path)
+    try:
+        tree: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: {error}"]) from error
+    lines = _key_lines(text)
+    origins = {key: f"{path}:{lines.get(key, '?')}" for key in _leaves(tree)}
+    variables = os.environ if environment is None else environment
+    for name in sorted(variables):
+        if name.startswith(prefix):
+            dotted = name.removeprefix(prefix).lower().replace("__", ".")
+            _assign(tree, dotted, _value(variables[name]))
+            origins[dotted] = f"${name}"
+    for override in overrides or []:
+        dotted, separator, value = override.partition("=")
+        if not separator:
+            raise ConfigError([f"--set {override}: write key=value, for example train.lr=1e-3"])
+        _assign(tree, dotted.strip(), _value(value.strip()))
+        origins[dotted.strip()] = "--set"
+    try:
+        settings = kind.model_validate(tree)
+    except ValidationError as error:
+        problems = _problems(error, kind, path, lines, origins)
+        raise ConfigError(problems) from None
+    return Loaded(settings, origins, path.absolute().parent)
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ConfigError([f"{path}: larger than {FILE_BYTES_MAX} bytes, not a config"])
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 text"]) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError([f"{path}: {reason}"], hint="`forecast init DATA` writes one") from error
+
+
+def _value(text: str) -> object:
+    """Return a TOML value, or the text itself where it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(tree: dict[str, Any], dotted: str, value: object) -> None:
+    *tables, last = dotted.split(".")
+    for table in tables:
+        child = tree.setdefault(table, {})
+        if not isinstance(child, dict):
+            raise ConfigError([f"{dotted}: {table} is a value, not a table"])
+        tree = child
+    tree[last] = value
+
+
+def _leaves(tree: Mapping[str, Any], before: str = "") -> list[str]:
+    found = []
+    for key, value in tree.items():
+        found += _leaves(value, f"{before}{key}.") if isinstance(value, dict) else [before + key]
+    return found
+
+
+def _key_lines(text: str) -> dict[str, int]:
+    """Return the line of each table and key. Keys within an inline table have its line."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
+            table = match[1].replace('"', "") + "."
+            lines.setdefault(table[:-1], number)
+        elif match := re.match(r"\s*([\w.\"-]+)\s*=", line):
+            key = table + match[1].replace('"', "")
+            lines.setdefault(key, number)
+            for inner in re.findall(r"([\w-]+)\s*=", line[match.end() :]):
+                lines.setdefault(f"{key}.{inner}", number)
+    return lines
+
+
+def _problems(
+    error: ValidationError,
+    kind: type[Settings],
+    path: Path,
+    lines: Mapping[str, int],
+    origins: Mapping[str, str],
+) -> list[str]:
+    problems: list[str] = []
+    for item in error.errors():
+        names = [str(part) for part in item["loc"]]
+        dotted = _known_prefix(names, lines, origins)
+        where = origins.get(dotted) or f"{path}:{lines.get(dotted, 1)}"
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(kind, names[:-1])
+            close = difflib.get_close_matches(names[-1], known, n=1, cutoff=0.4)
+            tail = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+            text = f"unknown key {'.'.join(names)!r}{tail}"
+        elif item["type"] == "missing":
+            text = f"key {'.'.join(names)!r} is missing"
+        else:
+            reason = item["msg"].removeprefix("Value error, ")
+            text = f"{dotted or 'settings'}: {reason}"
+            text += "" if isinstance(item["input"], dict) else f", found {item['input']!r}"
+        problem = f"{where}: {text}"
+        if problem not in problems:
+            problems.append(problem)
+    return problems
+
+
+def _known_prefix(
+    names: list[str], lines: Mapping[str, int], origins: Mapping[str, str]
+) -> str:
+    """Return the longest part of a location that somebody wrote down."""
+    for end in range(len(names), 0, -1):
+        dotted = ".".join(names[:end])
+        if dotted in origins or dotted in lines:
+            return dotted
+    return ""
+
+
+def _known_keys(kind: type[BaseModel], names: list[str]) -> list[str]:
+    """Return the keys of the table that `names` leads to, through maps of named tables too."""
+    model = kind
+    for name in names:
+        field = model.model_fields.get(name)
+        inner = [t for t in _models_in(field.annotation)] if field else []
+        if inner:
+            model = inner[0]
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found: list[type[BaseModel]] = []
+    for argument in getattr(annotation, "__args__", ()):
+        found += _models_in(argument)
+    return found
