@@ -1,0 +1,1 @@
+"""The `forecast` and `forecastd` commands: thin, one file a command."""

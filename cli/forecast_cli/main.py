@@ -1,0 +1,99 @@
+"""The `forecast` command: one table of commands, each in a file of its own.
+
+Command files import only typer at their top; what they need to work they import when called,
+so that help and completion stay quick.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from forecast_cli import config, doctor
+from forecast_cli.failures import CRASH_FOLDER_VARIABLE, guarded
+from forecastd import __version__
+
+START = "Start"
+DATA = "Data"
+MODELS = "Models"
+LIVE = "Live"
+HELP = "Help"
+
+
+class Entry(NamedTuple):
+    """A command: its words on the command line, its function, and its panel in the help."""
+
+    words: str
+    function: Callable[..., Any]
+    panel: str
+
+
+COMMANDS = [
+    Entry("config show", config.show, HELP),
+    Entry("config validate", config.validate, HELP),
+    Entry("config schema", config.schema, HELP),
+    Entry("doctor", doctor.doctor, HELP),
+]
+
+GROUPS = {
+    "data": "Look at a data set before training.",
+    "config": "Show and check configurations.",
+}
+
+
+def run() -> None:
+    """Be the `forecast` process."""
+    guarded(app, "forecast")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"forecast {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    crash_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the report of an unexpected error goes; default: the temporary folder.",
+            envvar=CRASH_FOLDER_VARIABLE,
+        ),
+    ] = None,
+) -> None:
+    """Train LSTM forecasters on Parquet, score in batch, and follow live streams."""
+    if crash_dir is not None:
+        os.environ[CRASH_FOLDER_VARIABLE] = str(crash_dir)
+
+
+def _build() -> typer.Typer:
+    root = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    root.callback()(_root)
+    groups: dict[str, typer.Typer] = {}
+    for entry in COMMANDS:
+        *group_words, word = entry.words.split()
+        parent = root
+        if group_words:
+            name = group_words[0]
+            if name not in groups:
+                groups[name] = typer.Typer(no_args_is_help=True)
+                root.add_typer(
+                    groups[name], name=name, help=GROUPS[name], rich_help_panel=entry.panel
+                )
+            parent = groups[name]
+        panel = None if group_words else entry.panel
+        parent.command(word, rich_help_panel=panel)(entry.function)
+    return root
+
+
+app = _build()
