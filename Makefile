@@ -1,0 +1,46 @@
+# Needs make and Python 3.11 or newer. Each target makes .venv itself where there is none.
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo fmt lint type test test-slow check bench dist
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+
+setup: $(INSTALLED) ## make .venv with forecastd and the tools of development
+
+demo: $(INSTALLED) ## train on the bundled data and follow it as a live stream
+	.venv/bin/python -m forecast_cli.demo
+
+fmt: $(INSTALLED) ## format, and fix what can be fixed
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+lint: $(INSTALLED) ## style, format and import directions
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+
+type: $(INSTALLED) ## types, strict
+	.venv/bin/mypy
+
+test: $(INSTALLED) ## all quick tests
+	.venv/bin/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(INSTALLED) ## the tests that train, kill and restart
+	.venv/bin/python -m pytest -m "slow and not gpu"
+
+check: lint type test ## what has to pass before a merge
+
+bench: $(INSTALLED) ## run every benchmark
+	for script in benchmarks/*.py; do .venv/bin/python "$$script" || exit 1; done
+
+dist: $(INSTALLED) ## build the wheel into dist/
+	$(PIP) wheel --no-deps --wheel-dir dist .
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@
