@@ -1,0 +1,1 @@
+"""History on disk: open, check, prepare into a store, split. Never imports torch."""
