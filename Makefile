@@ -27,10 +27,10 @@ type: $(INSTALLED) ## types, strict
 	.venv/bin/mypy
 
 test: $(INSTALLED) ## all quick tests
-	.venv/bin/python -m pytest -m "not slow and not gpu"
+	.venv/bin/pytest -m "not slow and not gpu"
 
 test-slow: $(INSTALLED) ## the tests that train, kill and restart
-	.venv/bin/python -m pytest -m "slow and not gpu"
+	.venv/bin/pytest -m "slow and not gpu"
 
 check: lint type test ## what has to pass before a merge
 
