@@ -1,0 +1,357 @@
+"""The store: a data set sorted by (series, time), on its grid, memory-mapped.
+
+A store is made once by `prepare` and reused while its input and options stay the same. Training,
+evaluation and scoring read it and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecastd.config import DataSettings
+from forecastd.data.frequency import infer_frequency, infer_season
+from forecastd.data.grid import default_max_gap, missing_stamps, stamps_between
+from forecastd.data.reader import input_files
+from forecastd.data.table import Columns, Table, read_table, resolve
+from forecastd.errors import DataError
+from forecastd.files import publish_folder
+from forecastd.series import FloatArray, Frequency, IntArray, Signature
+
+FORMAT_VERSION = 1
+_ARRAYS = ("offsets", "segments", "times", "values", "observed")
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare` found and did, in counts.
+
+    holes: runs of missing stamps that were filled with `rows_filled` rows. resets: longer runs,
+    after which a series starts afresh. nulls, non_finite: per channel, before repeats are dropped.
+    """
+
+    rows_read: int
+    series: int
+    rows_without_key: int
+    rows_without_time: int
+    repeats_dropped: int
+    rows_sorted_back: int
+    holes: int
+    rows_filled: int
+    resets: int
+    nulls: dict[str, int] = field(default_factory=dict)
+    non_finite: dict[str, int] = field(default_factory=dict)
+    frequency_reason: str = "set"
+    season_reason: str = "set"
+
+
+@dataclass(frozen=True)
+class Store:
+    """S series of N rows in all, each series on the grid of `frequency`.
+
+    keys: [S] sorted. offsets: [S+1] first row of each series, then N. segments: [K, 3] series,
+    first row, end row of each stretch between resets of the state. times: [N]. values: [N, C],
+    the target first, NaN where missing. observed: [N] False for rows that were inserted.
+    static: one value per series and column. The arrays are memory-mapped and read only.
+    """
+
+    folder: Path
+    columns: Columns
+    frequency: Frequency
+    season: int
+    max_gap: int
+    keys: list[str]
+    offsets: IntArray
+    segments: IntArray
+    times: IntArray
+    values: FloatArray
+    observed: NDArray[np.bool_]
+    static: dict[str, list[str | None]]
+    report: PrepareReport
+    fingerprint: str = ""
+
+    @property
+    def series_count(self) -> int:
+        """S, the number of series."""
+        return len(self.keys)
+
+    def rows_of(self, series: int) -> slice:
+        """Return the rows of one series."""
+        return slice(int(self.offsets[series]), int(self.offsets[series + 1]))
+
+    def signature(self, horizon: int, quantiles: tuple[float, ...]) -> Signature:
+        """Return the signature of a model trained on this store."""
+        return Signature(
+            id=self.columns.id,
+            time=self.columns.time,
+            target=self.columns.target,
+            past=self.columns.past,
+            static=self.columns.static,
+            frequency=self.frequency,
+            season=self.season,
+            horizon=horizon,
+            quantiles=quantiles,
+            time_zone=self.columns.time_zone,
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Sorted rows of a table, repeats dropped, with the holes between neighbours.
+
+    rows: [M] rows of the table. times, series: [M]. repeats, steps_back: counts of what was found.
+    """
+
+    rows: IntArray
+    times: IntArray
+    series: IntArray
+    repeats: int
+    steps_back: int
+
+    def by_series(self, values: NDArray[Any], count: int) -> list[NDArray[Any]]:
+        """Cut an array of M rows into one array per series."""
+        ends = np.searchsorted(self.series, np.arange(1, count))
+        return np.split(values, ends)
+
+
+def prepare(data: DataSettings, base: Path, target_folder: Path) -> Store:
+    """Make the store of a data set in `target_folder`, or open it where it is still current.
+
+    data.path starts at `base` unless it is absolute. Rows are sorted by (series, time); of rows
+    with one stamp the first in the file counts; holes of at most max_gap steps become rows of
+    NaN, longer ones start a new segment. Raises DataError for unusable data and UserError where
+    the folder cannot be written.
+    """
+    fingerprint = _fingerprint(data, base)
+    if (target_folder / "store.json").is_file():
+        header = _header(target_folder, newer="rebuild")
+        if header.get("fingerprint") == fingerprint:
+            return open_store(target_folder)
+    elif target_folder.is_dir() and any(target_folder.iterdir()):
+        message = f"the folder {target_folder} holds other files, so no store is written there"
+        raise DataError(message, hint="name an empty or new folder")
+    table = read_table(data, base)
+    header, arrays = _build(table, data)
+    header["fingerprint"] = fingerprint
+    with publish_folder(target_folder) as folder:
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", arrays[name], allow_pickle=False)
+        text = json.dumps(header, ensure_ascii=False, indent=1)
+        (folder / "store.json").write_text(text, encoding="utf-8")
+    return open_store(target_folder)
+
+
+def open_store(folder: Path) -> Store:
+    """Open a store made by `prepare`; its arrays are memory-mapped.
+
+    Raises DataError when it is missing, damaged or of a newer format.
+    """
+    header = _header(folder, newer="refuse")
+    try:
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in _ARRAYS
+        }
+        columns = header["columns"]
+        store = Store(
+            folder=folder,
+            columns=Columns(
+                **{**columns, "past": tuple(columns["past"]), "static": tuple(columns["static"])}
+            ),
+            frequency=Frequency.parse(header["frequency"]),
+            season=header["season"],
+            max_gap=header["max_gap"],
+            keys=header["keys"],
+            static=header["static"],
+            report=PrepareReport(**header["report"]),
+            fingerprint=header["fingerprint"],
+            **arrays,
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise _damaged(folder) from error
+    rows = len(store.times)
+    whole = (
+        len(store.offsets) == len(store.keys) + 1
+        and int(store.offsets[-1]) == rows
+        and store.values.shape == (rows, len(store.columns.channels))
+        and len(store.observed) == rows
+    )
+    if not whole:
+        raise _damaged(folder)
+    return store
+
+
+def sorted_grid(table: Table) -> Grid:
+    """Sort the rows of a table and drop repeats; the first in file order stays."""
+    by_series = np.argsort(table.series, kind="stable")
+    times, series = table.times[by_series], table.series[by_series]
+    same = series[1:] == series[:-1]
+    steps_back = int(np.count_nonzero((times[1:] < times[:-1]) & same))
+    rows = table.order() if steps_back else by_series
+    times, series = table.times[rows], table.series[rows]
+    repeat = np.zeros(len(rows), bool)
+    repeat[1:] = (times[1:] == times[:-1]) & (series[1:] == series[:-1])
+    kept = ~repeat
+    repeats = int(np.count_nonzero(repeat))
+    return Grid(rows[kept], times[kept], series[kept], repeats, steps_back)
+
+
+def frequency_of(table: Table, grid: Grid, data: DataSettings) -> tuple[Frequency, str]:
+    """Return the frequency the settings name, or the one the stamps show, and why.
+
+    Raises DataError where the setting does not fit the kind of the time column.
+    """
+    if data.freq is None:
+        times = grid.by_series(grid.times, len(table.keys))
+        return infer_frequency(times, counted=table.counted)
+    frequency = Frequency.parse(data.freq)
+    if table.counted != (frequency.kind == "count"):
+        kind = "integer counts" if table.counted else "timestamps"
+        message = f"freq = {data.freq!r} does not fit the time column {data.time!r} of {kind}"
+        hint = "write freq = 1 for counts" if table.counted else 'write for example freq = "1h"'
+        raise DataError(message, hint=hint)
+    return frequency, "set in [data]"
+
+
+def season_of(
+    table: Table, grid: Grid, data: DataSettings, frequency: Frequency
+) -> tuple[int, str]:
+    """Return the season the settings name, or the one the target shows, and why."""
+    if data.season is not None:
+        return data.season, "set in [data]"
+    target = table.values[grid.rows, 0]
+    last, now = _neighbours(grid)
+    steps = np.maximum(np.where(last[1], frequency.steps_between(last[0], now), 1), 1)
+    placed = []
+    for values, moves in zip(
+        grid.by_series(target, len(table.keys)),
+        grid.by_series(steps, len(table.keys)),
+        strict=True,
+    ):
+        places = np.cumsum(moves) - moves[0]
+        # A series that is mostly hole keeps its order but not its grid: bounded memory.
+        if places[-1] > 4 * len(values) + 1000:
+            placed.append(values)
+            continue
+        line = np.full(int(places[-1]) + 1, np.nan, np.float32)
+        line[places] = values
+        placed.append(line)
+    return infer_season(placed, frequency)
+
+
+def gap_limit(data: DataSettings, season: int) -> int:
+    """Return the longest hole in steps that is filled."""
+    return default_max_gap(season) if data.max_gap is None else data.max_gap
+
+
+def holes_of(grid: Grid, frequency: Frequency, max_gap: int) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Return for each row of the grid the steps to fill before it, and whether it is a reset."""
+    (last, has_last), now = _neighbours(grid)
+    holes, reset = missing_stamps(last, now, frequency, max_gap)
+    return np.where(has_last, holes, 0), reset & has_last
+
+
+def _neighbours(grid: Grid) -> tuple[tuple[IntArray, NDArray[np.bool_]], IntArray]:
+    """Return the stamp before each row with whether there is one, and the row's own stamp."""
+    last = np.concatenate([grid.times[:1], grid.times[:-1]])
+    has_last = np.zeros(len(grid.times), bool)
+    has_last[1:] = grid.series[1:] == grid.series[:-1]
+    return (np.where(has_last, last, grid.times), has_last), grid.times
+
+
+def _build(table: Table, data: DataSettings) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    grid = sorted_grid(table)
+    frequency, frequency_reason = frequency_of(table, grid, data)
+    season, season_reason = season_of(table, grid, data, frequency)
+    max_gap = gap_limit(data, season)
+    holes, reset = holes_of(grid, frequency, max_gap)
+    arrays = _fill(table, grid, frequency, holes)
+    places = np.arange(len(grid.rows)) + np.cumsum(holes)
+    starts = np.concatenate([[True], grid.series[1:] != grid.series[:-1]])
+    firsts = np.where(starts | reset, places, -1)
+    firsts, owners = firsts[firsts >= 0], grid.series[starts | reset]
+    rows = len(arrays["times"])
+    arrays["segments"] = np.stack([owners, firsts, np.append(firsts[1:], rows)], axis=1)
+    arrays["offsets"] = np.append(places[starts], rows)
+    report = PrepareReport(
+        rows_read=table.rows_read,
+        series=len(table.keys),
+        rows_without_key=table.rows_without_key,
+        rows_without_time=table.rows_without_time,
+        repeats_dropped=grid.repeats,
+        rows_sorted_back=grid.steps_back,
+        holes=int(np.count_nonzero(holes)),
+        rows_filled=int(holes.sum()),
+        resets=int(np.count_nonzero(reset)),
+        nulls=table.nulls,
+        non_finite=table.non_finite,
+        frequency_reason=frequency_reason,
+        season_reason=season_reason,
+    )
+    header = {
+        "format_version": FORMAT_VERSION,
+        "columns": asdict(table.columns),
+        "frequency": str(frequency),
+        "season": season,
+        "max_gap": max_gap,
+        "keys": table.keys,
+        "static": table.static,
+        "report": asdict(report),
+    }
+    return header, arrays
+
+
+def _fill(
+    table: Table, grid: Grid, frequency: Frequency, holes: IntArray
+) -> dict[str, NDArray[Any]]:
+    """Lay the sorted rows out with room for the missing stamps."""
+    rows = len(grid.rows) + int(holes.sum())
+    places = np.arange(len(grid.rows)) + np.cumsum(holes)
+    observed = np.zeros(rows, bool)
+    observed[places] = True
+    times = np.empty(rows, np.int64)
+    times[places] = grid.times
+    before = np.concatenate([holes[1:], np.zeros(1, np.int64)])
+    times[~observed] = stamps_between(grid.times, before, frequency)[0]
+    values = np.full((rows, table.values.shape[1]), np.nan, np.float32)
+    values[places] = table.values[grid.rows]
+    return {"times": times, "values": values, "observed": observed}
+
+
+def _fingerprint(data: DataSettings, base: Path) -> str:
+    """Return a text that differs when the input files or the options differ."""
+    files = [
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in input_files(resolve(data, base))
+    ]
+    options = data.model_dump(exclude={"path"})
+    return json.dumps([FORMAT_VERSION, files, options], sort_keys=True)
+
+
+def _header(folder: Path, *, newer: Literal["refuse", "rebuild"]) -> dict[str, Any]:
+    """Read store.json; `newer` says what a format from the future means."""
+    path = folder / "store.json"
+    try:
+        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = int(header["format_version"])
+    except FileNotFoundError as error:
+        message = f"there is no store in {folder}"
+        raise DataError(message, hint="prepare the data set first") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if newer == "rebuild":
+            return {}
+        raise _damaged(folder) from error
+    if version > FORMAT_VERSION and newer == "refuse":
+        message = f"the store {folder} has format {version}, newer than {FORMAT_VERSION}"
+        raise DataError(message, hint="update forecastd, or delete the folder to prepare it again")
+    return header if version == FORMAT_VERSION else {}
+
+
+def _damaged(folder: Path) -> DataError:
+    message = f"the store {folder} is damaged"
+    return DataError(message, hint="delete the folder; it is prepared again from the data set")
