@@ -1,0 +1,139 @@
+"""What every source and sink promises, so that the daemon can treat them alike.
+
+A source hands out raw lines and a sink takes encoded lines: connectors know nothing of models.
+Everything a connector remembers between two lives comes from the position it is opened with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecastd.connectors.connections import Clock, Connections
+from forecastd.series import Reject
+
+Position = dict[str, Any]
+"""A JSON object that only the connector that made it understands. {}: nothing to resume."""
+
+Tags = NDArray[np.int32]
+
+
+class SourceEnded(Exception):
+    """A source has nothing more to give, now and later."""
+
+
+@dataclass(slots=True)
+class LineBatch:
+    """Lines in order of arrival, without their line ends.
+
+    tags: [n] int32, the connection each line came from (-1: none); None if there are none.
+    rejects: lines that were too long to be returned. Both count as consumed.
+    """
+
+    source: str
+    lines: list[bytes]
+    tags: Tags | None = None
+    rejects: list[Reject] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.lines) + len(self.rejects)
+
+
+@dataclass(slots=True)
+class ForecastLines:
+    """Encoded forecasts, each with its line end; tags as in LineBatch."""
+
+    lines: list[bytes]
+    tags: Tags | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What connectors share: where relative paths start, limits, live connections, the clock."""
+
+    folder: Path
+    connections: Connections
+    clock: Clock
+    batch_rows: int = 4096
+    line_bytes_max: int = 65536
+
+    def resolve(self, path: str) -> Path:
+        """Return a configured path; a relative one starts at the configuration's folder."""
+        return self.folder / Path(path).expanduser()
+
+
+class Source(Protocol):
+    """A stream of lines that can say where it stands and go on from there.
+
+    Opening: `Class(name, settings, surroundings, position)` resumes after the last line that had
+    been returned when `position` was taken; None or {} starts fresh. Raises UserError when the
+    place cannot be opened. No method blocks. After `close` only `close` may be called, and
+    `next_batch`, which raises SourceEnded.
+    """
+
+    name: str
+    poll_interval_s: float | None
+    """Ask again after so long although no descriptor is ready; None: descriptors tell all."""
+    commit_wanted: bool
+    """A peer waits for a commit of what was returned so far."""
+
+    def next_batch(self) -> LineBatch:
+        """Return at most batch_rows lines, none when idle. The caller owns the batch.
+
+        Raises SourceEnded when nothing more will come, PeerError when the source fails.
+        """
+        ...
+
+    def position(self) -> Position:
+        """Return where to resume after the last line returned."""
+        ...
+
+    def acknowledge(self, position: Position) -> None:
+        """Tell peers that everything up to `position` is durable. Never raises for a lost peer."""
+        ...
+
+    def drain(self) -> None:
+        """Take nothing new: next_batch returns what has arrived, then raises SourceEnded."""
+        ...
+
+    def descriptors(self) -> list[int]:
+        """Return file descriptors that become readable when next_batch has work. Do not read."""
+        ...
+
+    def close(self) -> None:
+        """Release everything. May be called twice."""
+        ...
+
+
+class Sink(Protocol):
+    """A place for forecasts. Repeats of (series, origin) after a crash are harmless to it.
+
+    Opening: `Class(name, settings, surroundings, position)`; a sink that can, drops what was
+    written after `position`, so that nothing is repeated or torn. Raises UserError when the place
+    cannot be opened. After `close` only `close` may be called.
+    """
+
+    name: str
+
+    def write(self, batch: ForecastLines) -> None:
+        """Take forecasts; the caller keeps the batch. May block as long as the peer does.
+
+        Raises PeerError when the place fails, BrokenPipeError when its reader is gone.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Make everything written durable, or hand it to the peer's machine, before returning."""
+        ...
+
+    def position(self) -> Position:
+        """Return where to resume after everything written; only meaningful after `flush`."""
+        ...
+
+    def close(self) -> None:
+        """Release everything without flushing. May be called twice."""
+        ...
