@@ -125,7 +125,7 @@ def test_each_default_is_in_the_reference() -> None:
     wrong = {
         key: value
         for key, value in leaves(settings)
-        if key != "data.path" and rows.get(key) != ("–" if value is None else toml_value(value))
+        if key != "data.path" and rows.get(key) != ("-" if value is None else toml_value(value))
     }
     assert wrong == {}
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:  # pydantic is not needed for help
-    from pydantic import BaseModel
+if TYPE_CHECKING:  # help does not need it
+    from forecastd.config import Settings
 
 
 def show(
@@ -75,11 +75,13 @@ def schema() -> None:
     print_json(TrainConfig.model_json_schema())
 
 
-def leaves(settings: BaseModel, before: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(settings: Settings, before: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each setting as a dotted key and its value, in the order of the tables."""
+    from forecastd.config import Settings
+
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if hasattr(value, "model_fields"):
+        if isinstance(value, Settings):
             yield from leaves(value, f"{before}{name}.")
         else:
             yield before + name, value
