@@ -224,7 +224,6 @@ def _choose(
         raise DataError(message, hint="it needs a target such as y that holds changing numbers")
     named = [name for known in TARGET_NAMES for name in numbers if name.lower() == known]
     past: list[str] = []
-    static: list[str] = []
     if not named and columns.id is None and len(columns.numeric) > 1:
         target = columns.numeric[:WIDE_MAX]
         reasons["target"] = f"a wide frame: each of {len(target)} columns of numbers is a series"
@@ -235,19 +234,9 @@ def _choose(
     else:
         target = [named[0] if named else numbers[0]]
         reasons["target"] = f"named {target[0]!r}" if named else "the first column of numbers"
-        for name in [n for n in [*columns.numeric, *columns.flags] if n != target[0]]:
-            share = frame[name].null_count() / frame.height
-            if share > MISSING_MAX:
-                columns.left_out[name] = f"{100 * share:.0f} % of it is missing"
-            else:
-                past.append(name)
+        past = _covariates(frame, columns, target[0])
         reasons["past"] = "the other columns of numbers" if past else "no other column of numbers"
-    for name in columns.texts:
-        reason = _why_not_static(frame, columns.id, name)
-        if reason is None:
-            static.append(name)
-        else:
-            columns.left_out[name] = reason
+    static = _statics(frame, columns)
     reasons["static"] = "text that never changes within a series" if static else "none found"
     return DataSettings.model_validate(
         {
@@ -259,6 +248,29 @@ def _choose(
             "static": static,
         }
     )
+
+
+def _covariates(frame: pl.DataFrame, columns: _Sorted, target: str) -> list[str]:
+    """Return the other columns of numbers, less those that are mostly missing."""
+    past = []
+    for name in [n for n in [*columns.numeric, *columns.flags] if n != target]:
+        share = frame[name].null_count() / frame.height
+        if share > MISSING_MAX:
+            columns.left_out[name] = f"{100 * share:.0f} % of it is missing"
+        else:
+            past.append(name)
+    return past
+
+
+def _statics(frame: pl.DataFrame, columns: _Sorted) -> list[str]:
+    static = []
+    for name in columns.texts:
+        reason = _why_not_static(frame, columns.id, name)
+        if reason is None:
+            static.append(name)
+        else:
+            columns.left_out[name] = reason
+    return static
 
 
 def _why_not_static(frame: pl.DataFrame, identifier: str | None, name: str) -> str | None:
