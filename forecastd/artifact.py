@@ -1,0 +1,309 @@
+"""The artifact: a trained model as a folder of JSON and safetensors; nothing is unpickled.
+
+model.json       format, signature, spec, provenance, metrics, and the SHA-256 of the other files
+weights.safetensors   the network's weights and the statistics of the training series
+series.json      series keys and categories
+example.json     a short stretch of observations and the forecasts expected from it
+README.md        the model card
+
+docs/formats/artifact.md is the format's page. Loading checks sizes, digests, shapes, and runs the
+example.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from forecastd import __version__
+from forecastd.errors import ArtifactError, DataError
+from forecastd.features.calendar import clock_columns
+from forecastd.features.encoder import Inputs
+from forecastd.features.vocabulary import Vocabulary
+from forecastd.files import publish_folder, sha256
+from forecastd.network.model import ForecastNetwork
+from forecastd.network.spec import NetworkSpec
+from forecastd.series import FloatArray, Frequency, IntArray, Signature
+
+FORMAT = 1
+WEIGHTS_BYTES_MAX = 512 << 20
+JSON_BYTES_MAX = 256 << 20
+EXAMPLE_TOLERANCE = 1e-3
+"""Of the example's range. Kernels differ between machines in the last bits, no more."""
+
+_HASHED = ("weights.safetensors", "series.json", "example.json")
+_STATISTICS = "statistics."
+
+
+@dataclass
+class Artifact:
+    """A trained model.
+
+    statistics: float64 [S] arrays by name, in the order of vocabulary.series: mean, std,
+    mase_scale of the training part. max_gap: longest hole in steps that is filled as missing.
+    """
+
+    signature: Signature
+    spec: NetworkSpec
+    vocabulary: Vocabulary
+    statistics: dict[str, NDArray[np.float64]]
+    max_gap: int
+    network: ForecastNetwork
+    provenance: dict[str, Any]
+    metrics: dict[str, Any]
+    digest: str = ""
+
+    def clocks(self, times: IntArray) -> FloatArray:
+        """Return the clock columns of times."""
+        signature = self.signature
+        names = self.spec.features.clocks
+        return clock_columns(times, names, signature.frequency, signature.season)
+
+
+@dataclass
+class Example:
+    """A stretch of one series. times [T], values [T, C]; expected [horizon, Q] after the last."""
+
+    key: str
+    times: IntArray
+    values: FloatArray
+
+
+def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
+    """Write an artifact durably, replacing `folder`; return it with its digest."""
+    tensors = {name: t.contiguous() for name, t in artifact.network.cpu().state_dict().items()}
+    for name, values in artifact.statistics.items():
+        tensors[_STATISTICS + name] = torch.from_numpy(np.ascontiguousarray(values))
+    with publish_folder(folder) as staging:
+        (staging / "weights.safetensors").write_bytes(save_tensors(tensors))
+        vocabulary = artifact.vocabulary
+        series = {
+            "series": vocabulary.series,
+            "static": dict(vocabulary.static),
+            "known": dict(vocabulary.known),
+        }
+        _write_json(staging / "series.json", series)
+        expected = run_example(artifact, example)
+        content = {
+            "key": example.key,
+            "times": example.times.tolist(),
+            "values": _nullable(example.values),
+            "expected": expected.tolist(),
+        }
+        _write_json(staging / "example.json", content)
+        digests = {name: sha256(staging / name) for name in _HASHED}
+        artifact.digest = _digest(artifact, digests)
+        model = {
+            "format": FORMAT,
+            "forecastd": __version__,
+            "digest": artifact.digest,
+            "signature": signature_to_json(artifact.signature),
+            "spec": artifact.spec.to_json(),
+            "max_gap": artifact.max_gap,
+            "provenance": artifact.provenance,
+            "metrics": artifact.metrics,
+            "sha256": digests,
+        }
+        _write_json(staging / "model.json", model, indent=2)
+        (staging / "README.md").write_text(_card(artifact), encoding="utf-8")
+    return artifact
+
+
+def load(path: Path, *, device: str = "cpu", check: bool = True) -> Artifact:
+    """Read an artifact: its folder, or a run's folder that holds `model/`.
+
+    check: also run the example. Raises ArtifactError when something is missing, damaged, newer, or
+    forecasts other numbers than when it was saved.
+    """
+    folder = path / "model" if (path / "model" / "model.json").is_file() else path
+    model = read_model(folder)
+    for name, digest in model["sha256"].items():
+        if name in _HASHED and sha256(_existing(folder / name)) != digest:
+            raise _damaged(folder / name, "its SHA-256 differs from model.json")
+    series = _read_json(folder / "series.json")
+    known = {name: tuple(v) for name, v in series["known"].items()}
+    static = {name: tuple(v) for name, v in series["static"].items()}
+    spec = NetworkSpec.from_json(model["spec"])
+    network = ForecastNetwork(spec)
+    statistics = _load_weights(folder / "weights.safetensors", network)
+    artifact = Artifact(
+        signature=signature_from_json(model["signature"]),
+        spec=spec,
+        vocabulary=Vocabulary(tuple(series["series"]), static, known),
+        statistics=statistics,
+        max_gap=int(model["max_gap"]),
+        network=network.eval(),
+        provenance=model["provenance"],
+        metrics=model["metrics"],
+        digest=model["digest"],
+    )
+    if check:
+        _check_example(artifact, folder / "example.json")
+    artifact.network.to(device)
+    return artifact
+
+
+def read_model(folder: Path) -> dict[str, Any]:
+    """Read model.json alone: cheap, without weights. Raises ArtifactError."""
+    path = folder / "model.json"
+    if not path.is_file():
+        message = f"{folder} is not a model: it has no model.json"
+        raise ArtifactError(message, hint="give the folder that `forecast train` printed")
+    model = _read_json(path)
+    if not isinstance(model, dict) or not isinstance(model.get("format"), int):
+        raise _damaged(path, "it names no format")
+    if model["format"] > FORMAT:
+        message = f"{folder} has the model format {model['format']}, newer than {FORMAT}"
+        raise ArtifactError(message, hint="update forecastd, or train the model again")
+    missing = {"signature", "spec", "sha256", "digest", "max_gap"} - model.keys()
+    if missing:
+        raise _damaged(path, f"it lacks {', '.join(sorted(missing))}")
+    return model
+
+
+def run_example(artifact: Artifact, example: Example) -> NDArray[np.float64]:
+    """Return the forecast [horizon, Q] after the last step of an example."""
+    network = artifact.network.eval()
+    codes = artifact.vocabulary.encode([example.key])
+    inputs = Inputs(
+        torch.from_numpy(example.values[None]),
+        torch.from_numpy(artifact.clocks(example.times[None])),
+        torch.from_numpy(codes),
+    )
+    with torch.inference_mode():
+        forecast, _ = network.unroll(inputs, network.initial_state(1))
+        expected: NDArray[np.float64] = forecast.unscaled()[0, -1].numpy()
+    return expected
+
+
+def signature_to_json(signature: Signature) -> dict[str, Any]:
+    """Return plain values; the frequency as text."""
+    return asdict(signature) | {"frequency": str(signature.frequency)}
+
+
+def signature_from_json(data: dict[str, Any]) -> Signature:
+    """Read what signature_to_json wrote. Raises ArtifactError."""
+    try:
+        values = dict(data)
+        values["frequency"] = Frequency.parse(values["frequency"])
+        for name in ("past", "static", "quantiles"):
+            values[name] = tuple(values[name])
+        return Signature(**values)
+    except (KeyError, TypeError, DataError) as error:
+        message = f"the model's signature is not understood: {error}"
+        raise ArtifactError(message) from error
+
+
+def _load_weights(path: Path, network: ForecastNetwork) -> dict[str, NDArray[np.float64]]:
+    if path.stat().st_size > WEIGHTS_BYTES_MAX:
+        raise _damaged(path, f"it is larger than {WEIGHTS_BYTES_MAX} bytes")
+    try:
+        tensors: dict[str, Tensor] = load_tensors(path.read_bytes())
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from error
+    statistics = {
+        name.removeprefix(_STATISTICS): tensors.pop(name).double().numpy()
+        for name in list(tensors)
+        if name.startswith(_STATISTICS)
+    }
+    expected = network.state_dict()
+    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+    if shapes != {name: tuple(t.shape) for name, t in expected.items()}:
+        raise _damaged(path, "its arrays are not those of the spec")
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise _damaged(path, "it has weights that are not finite")
+    network.load_state_dict(tensors)
+    return statistics
+
+
+def _check_example(artifact: Artifact, path: Path) -> None:
+    content = _read_json(path)
+    values = np.array(
+        [[np.nan if v is None else v for v in row] for row in content["values"]], np.float32
+    )
+    example = Example(content["key"], np.array(content["times"], np.int64), values)
+    found, expected = run_example(artifact, example), np.array(content["expected"])
+    span = float(np.ptp(expected)) + float(np.abs(expected).max()) * 1e-3 + 1e-12
+    if found.shape != expected.shape or np.abs(found - expected).max() > EXAMPLE_TOLERANCE * span:
+        raise _damaged(path, "the model no longer forecasts what it did when it was saved")
+
+
+def _digest(artifact: Artifact, digests: dict[str, str]) -> str:
+    shape = {
+        "signature": signature_to_json(artifact.signature),
+        "spec": artifact.spec.to_json(),
+        "max_gap": artifact.max_gap,
+        "files": digests,
+    }
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+
+def _nullable(values: FloatArray) -> list[list[float | None]]:
+    return [[float(v) if np.isfinite(v) else None for v in row] for row in values]
+
+
+def _write_json(path: Path, content: object, indent: int | None = None) -> None:
+    path.write_text(json.dumps(content, indent=indent, allow_nan=False), encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    if _existing(path).stat().st_size > JSON_BYTES_MAX:
+        raise _damaged(path, f"it is larger than {JSON_BYTES_MAX} bytes")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise _damaged(path, "it is missing")
+    return path
+
+
+def _damaged(path: Path, reason: str) -> ArtifactError:
+    message = f"{path} is damaged: {reason}"
+    return ArtifactError(message, hint="copy the model again, or train it again")
+
+
+def _card(artifact: Artifact) -> str:
+    signature, metrics = artifact.signature, artifact.metrics
+    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
+    weights = sum(p.numel() for p in artifact.network.parameters())
+    return f"""---
+library_name: forecastd
+tags: [time-series-forecasting, lstm]
+---
+# Forecast of `{signature.target}`, {signature.horizon} steps of {signature.frequency} ahead
+
+An LSTM that keeps one state per series and advances it one step per observation.
+
+| | |
+|---|---|
+| target | `{signature.target}` |
+| covariates | {", ".join(f"`{name}`" for name in signature.past) or "none"} |
+| horizon | {signature.horizon} steps of {signature.frequency} |
+| quantiles | {", ".join(map(str, signature.quantiles)) or "none (point forecast)"} |
+| series in training | {len(artifact.vocabulary.series)} |
+| weights | {weights:,} |
+| digest | `{artifact.digest[:16]}` |
+
+## Validation
+
+| metric | value |
+|---|---|
+{rows}
+
+Use it: `forecast predict THIS_FOLDER DATA -o OUT.parquet`, or name it in `forecastd.toml`.
+"""

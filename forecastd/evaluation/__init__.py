@@ -1,0 +1,1 @@
+"""Accuracy: metrics, baselines, and forecasts of held-out data."""

@@ -1,0 +1,156 @@
+"""The encoder: raw values and times to what the layers read, with its memory as state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from forecastd.features.scaling import RunningScale, ScaleState
+
+PER_CHANNEL = 3  # scaled value, its difference, observed or missing
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The shape of the features as data.
+
+    channels: numeric columns, target first. clocks: see calendar.CLOCKS. half_life: steps.
+    lags: L, length of the ring. embedding: E numbers per category. vocabulary: codes per column.
+    """
+
+    channels: int
+    clocks: tuple[str, ...]
+    half_life: float
+    lags: int
+    embedding: int
+    vocabulary: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """F, the number of inputs of the first layer."""
+        embedded = self.embedding * len(self.vocabulary)
+        return PER_CHANNEL * self.channels + 2 * len(self.clocks) + embedded
+
+
+class Inputs(NamedTuple):
+    """What a network takes for B series.
+
+    values [B, T, C] raw, NaN where missing; clocks [B, T, 2 * clocks]; codes [B, columns] int64.
+    """
+
+    values: Tensor
+    clocks: Tensor
+    codes: Tensor
+
+
+class EncoderState(NamedTuple):
+    """What the features remember of a series.
+
+    scale: see RunningScale. latest [B, C]: last observed values. ring [B, L]: the last L values of
+    the target, holes filled with the value before.
+    """
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+    latest: Tensor
+    ring: Tensor
+
+
+class Encoded(NamedTuple):
+    """What the layers and the head take.
+
+    inputs [B, T, F]. location, spread [B, T] of the target, float64. history [B, L + T]: raw target
+    values; those before step t + 1 end at index L + t. started [B, T]: the target was observed.
+    """
+
+    inputs: Tensor
+    location: Tensor
+    spread: Tensor
+    history: Tensor
+    started: Tensor
+
+
+class Encoder(nn.Module):
+    """Scales, differences, masks and embeds; keeps the ring of lags."""
+
+    _unit: Tensor
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.scale = RunningScale(spec.channels, spec.half_life)
+        self.embeddings = nn.ModuleList(
+            nn.Embedding(size, spec.embedding) for size in spec.vocabulary if spec.embedding
+        )
+        self.register_buffer("_unit", torch.ones(()), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The element type of inputs and memory, that of the whole network."""
+        return self._unit.dtype
+
+    def initial_state(self, series_count: int, device: torch.device) -> EncoderState:
+        """Return the state of series that were never observed."""
+        scale = self.scale.initial_state(series_count, device)
+        latest = torch.zeros(series_count, self.spec.channels, dtype=self.dtype, device=device)
+        ring = torch.zeros(series_count, self.spec.lags, dtype=self.dtype, device=device)
+        return EncoderState(*scale, latest, ring)
+
+    def unroll(self, x: Inputs, state: EncoderState) -> tuple[Encoded, EncoderState]:
+        """Encode T steps. A missing value is the running mean (zero when scaled) and is marked."""
+        observed = torch.isfinite(x.values)
+        (location, spread), scale = self.scale.unroll(x.values, ScaleState(*state[:3]))
+        filled = _carry_forward(x.values, observed, state.latest)
+        before = torch.cat([state.latest[:, None].to(filled.dtype), filled[:, :-1]], 1)
+        seen_before = torch.cat([state.count[:, None] > 0, observed.cumsum(1)[:, :-1] > 0], 1)
+        seen_before |= (state.count > 0)[:, None]
+        scaled = torch.where(observed, (filled.double() - location) / spread, 0)
+        moved = torch.where(observed & seen_before, (filled.double() - before) / spread, 0)
+        width = self.dtype
+        parts = [scaled.to(width), moved.to(width), observed.to(width), x.clocks.to(width)]
+        parts += [e[:, None].expand(-1, x.values.shape[1], -1) for e in self._embedded(x.codes)]
+        history, ring = self._extend_ring(filled[..., 0], observed[..., 0], state)
+        started = (state.count[:, :1] > 0) | (observed[..., 0].cumsum(1) > 0)
+        encoded = Encoded(torch.cat(parts, -1), location[..., 0], spread[..., 0], history, started)
+        return encoded, EncoderState(*scale, filled[:, -1].to(self.dtype), ring)
+
+    def embed_unknown_as_mean(self) -> None:
+        """Make code 0, the unknown category, the mean of the known ones. Call after training."""
+        with torch.no_grad():
+            for table in self.embeddings:
+                assert isinstance(table, nn.Embedding)
+                if table.num_embeddings > 1:
+                    table.weight[0] = table.weight[1:].mean(0)
+
+    def _embedded(self, codes: Tensor) -> list[Tensor]:
+        return [table(codes[:, place]) for place, table in enumerate(self.embeddings)]
+
+    def _extend_ring(
+        self, target: Tensor, observed: Tensor, state: EncoderState
+    ) -> tuple[Tensor, Tensor]:
+        """Return ring and target end to end, and the new ring.
+
+        The ring of a series is filled with its first value when that arrives; what stands before
+        it here is masked by `Encoded.started`, so no step sees its own future.
+        """
+        fresh = state.count[:, 0] == 0
+        first = torch.argmax(observed.to(torch.int8), 1, keepdim=True)
+        opening = torch.where(fresh[:, None], target.gather(1, first), 0)
+        position = torch.arange(target.shape[1], device=target.device)[None]
+        unseen = fresh[:, None] & (position < first)
+        steps = torch.where(unseen, opening, target)
+        ring = torch.where(fresh[:, None], opening, state.ring.to(target.dtype))
+        history = torch.cat([ring, steps], 1)
+        return history, history[:, history.shape[1] - self.spec.lags :].to(self.dtype)
+
+
+def _carry_forward(values: Tensor, observed: Tensor, latest: Tensor) -> Tensor:
+    """Return values with each hole filled by the value before it, or by `latest` at the start."""
+    steps = torch.arange(1, values.shape[1] + 1, device=values.device)[None, :, None]
+    newest = torch.where(observed, steps, 0).cummax(1).values
+    extended = torch.cat([latest[:, None].to(values.dtype), torch.nan_to_num(values)], 1)
+    return extended.gather(1, newest)

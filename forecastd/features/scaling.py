@@ -1,0 +1,87 @@
+"""Running scale: a causal mean and spread per channel that follow the series.
+
+Exponentially weighted with a given half-life; the first observations count fully, so a fresh
+series has the plain mean and variance of what it has shown. The spread is that of the fast
+tracker plus a tenth of a slow one's, so a quiet stretch does not blow up small noise.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+SLOW_FACTOR = 30.0
+SLOW_SHARE = 0.1
+
+
+class ScaleState(NamedTuple):
+    """count [B, C] observations so far; mean and variance [B, C, 2], fast and slow. float64."""
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+class Scale(NamedTuple):
+    """Where a channel is and how far it spreads: location and spread, float64, spread > 0."""
+
+    location: Tensor
+    spread: Tensor
+
+
+class RunningScale(nn.Module):
+    """Tracks C channels of each series. half_life: steps, of the fast tracker."""
+
+    def __init__(self, channels: int, half_life: float) -> None:
+        super().__init__()
+        self.channels = channels
+        rates = [1 - 0.5 ** (1 / life) for life in (half_life, half_life * SLOW_FACTOR)]
+        self.rates = tuple(rates)
+
+    def initial_state(self, series_count: int, device: torch.device) -> ScaleState:
+        """Return the state of series that were never observed."""
+        shape = (series_count, self.channels)
+        return ScaleState(
+            torch.zeros(shape, dtype=torch.float64, device=device),
+            torch.zeros((*shape, 2), dtype=torch.float64, device=device),
+            torch.zeros((*shape, 2), dtype=torch.float64, device=device),
+        )
+
+    def step(self, x: Tensor, state: ScaleState) -> tuple[Scale, ScaleState]:
+        """Take one observation x [B, C], NaN where missing; return [B, C] and the next state."""
+        scale, after = self.unroll(x[:, None], state)
+        return Scale(scale.location[:, 0], scale.spread[:, 0]), after
+
+    def unroll(self, xs: Tensor, state: ScaleState) -> tuple[Scale, ScaleState]:
+        """Take xs [B, T, C]; return the scale after each step, [B, T, C], and the last state.
+
+        A missing value changes nothing. The weight of the n-th observation is max(rate, 1/n):
+        Welford's update while the series is young, exponential forgetting from then on.
+        """
+        observed = torch.isfinite(xs)
+        values = torch.where(observed, xs, 0).to(torch.float64)[..., None]
+        counts = state.count[:, None] + observed.cumsum(1)
+        rates = torch.tensor(self.rates, dtype=torch.float64, device=xs.device)
+        weights = torch.maximum(rates, 1 / counts.clamp(min=1)[..., None]) * observed[..., None]
+        remaining = 1 - weights
+        mean, variance = state.mean, state.variance
+        means, variances = [], []
+        for t in range(xs.shape[1]):
+            difference = values[:, t] - mean
+            move = weights[:, t] * difference
+            mean = mean + move
+            variance = (variance + move * difference) * remaining[:, t]
+            means.append(mean)
+            variances.append(variance)
+        scale = _scale(counts, torch.stack(means, 1), torch.stack(variances, 1))
+        return scale, ScaleState(counts[:, -1], mean, variance)
+
+
+def _scale(counts: Tensor, means: Tensor, variances: Tensor) -> Scale:
+    location = means[..., 0]
+    deviation = variances.sqrt()
+    floor = location.abs() * 1e-6 + 1e-30
+    spread = deviation[..., 0] + SLOW_SHARE * deviation[..., 1] + floor
+    return Scale(location, torch.where(counts > 0, spread, 1.0))

@@ -1,0 +1,68 @@
+"""Categories as codes: series keys and static columns. Code 0 is everything unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from forecastd.series import IntArray
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The keys and categories seen in training.
+
+    series: keys; the code is the index + 1. static: per column its categories, coded alike.
+    known: per static column the category of each series, in the order of `series` (None: none).
+    """
+
+    series: tuple[str, ...]
+    static: Mapping[str, tuple[str, ...]]
+    known: Mapping[str, tuple[str | None, ...]]
+
+    @classmethod
+    def learn(
+        cls, keys: Sequence[str], static: Mapping[str, Sequence[str | None]]
+    ) -> Vocabulary:
+        """Collect the categories of a training set."""
+        categories = {
+            name: tuple(sorted({v for v in values if v is not None}))
+            for name, values in static.items()
+        }
+        known = {name: tuple(values) for name, values in static.items()}
+        return cls(tuple(keys), categories, known)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of codes per column, unknown included: series, then static columns."""
+        return (len(self.series) + 1, *(len(v) + 1 for v in self.static.values()))
+
+    def encode(
+        self, keys: Sequence[str], static: Mapping[str, Sequence[str | None]] | None = None
+    ) -> IntArray:
+        """Return [n, 1 + static columns] codes.
+
+        A static value that is not given is the one the series had in training.
+        """
+        codes = np.zeros((len(keys), len(self.sizes)), np.int64)
+        codes[:, 0] = [self._series_codes.get(key, 0) for key in keys]
+        for place, (name, table) in enumerate(self._static_codes.items(), 1):
+            given = (static or {}).get(name) or [None] * len(keys)
+            for row, value in enumerate(given):
+                category = value if value is not None else self._of_series(name, codes[row, 0])
+                codes[row, place] = table.get(category, 0) if category is not None else 0
+        return codes
+
+    def _of_series(self, name: str, code: int) -> str | None:
+        return self.known[name][code - 1] if code else None
+
+    @cached_property
+    def _series_codes(self) -> dict[str, int]:
+        return {key: code for code, key in enumerate(self.series, 1)}
+
+    @cached_property
+    def _static_codes(self) -> dict[str, dict[str, int]]:
+        return {n: {v: c for c, v in enumerate(vs, 1)} for n, vs in self.static.items()}

@@ -1,0 +1,146 @@
+"""The whole network: encoder, layers, head. `unroll` equals `step` repeated."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from forecastd.errors import ArtifactError
+from forecastd.features.encoder import Encoded, Encoder, EncoderState, Inputs
+from forecastd.network.heads import HEADS
+from forecastd.network.layers import LAYERS, Layer, LayerState, LstmState
+from forecastd.network.spec import NetworkSpec
+
+
+class NetworkState(NamedTuple):
+    """Everything a series remembers inside the network; the leading axis of each is the series."""
+
+    encoder: EncoderState
+    layers: tuple[LayerState, ...]
+
+
+class Forecast(NamedTuple):
+    """values [B, T', horizon, Q] scaled; location and spread [B, T'] float64 undo the scaling."""
+
+    values: Tensor
+    location: Tensor
+    spread: Tensor
+
+    def unscaled(self) -> Tensor:
+        """Return the forecast in the units of the data, float64."""
+        return self.values.double() * self.spread[..., None, None] + self.location[..., None, None]
+
+
+class ForecastNetwork(nn.Module):
+    """A network built from its spec."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = Encoder(spec.features)
+        self.layers = nn.ModuleDict()
+        width = spec.features.width
+        for layer in spec.layers:
+            if layer.kind not in LAYERS:
+                message = f"layer {layer.name!r} has the unknown kind {layer.kind!r}"
+                raise ArtifactError(message, hint=f"known: {', '.join(LAYERS)}")
+            self.layers[layer.name] = LAYERS[layer.kind](width, **layer.options)
+            width = self._layer(layer.name).width
+        if spec.head.kind not in HEADS:
+            message = f"the head has the unknown kind {spec.head.kind!r}"
+            raise ArtifactError(message, hint=f"known: {', '.join(HEADS)}")
+        self.head = HEADS[spec.head.kind](width, spec.head)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def initial_state(self, series_count: int) -> NetworkState:
+        """Return the state of series that were never observed."""
+        layers = tuple(self._layer(name).initial_state(series_count) for name in self.layers)
+        return NetworkState(self.encoder.initial_state(series_count, self.device), layers)
+
+    def warm(self, x: Inputs, state: NetworkState) -> NetworkState:
+        """Advance only the features' memory, which is cheap, and leave the layers as they are."""
+        return state._replace(encoder=self.encoder.unroll(x, state.encoder)[1])
+
+    def step(self, x: Inputs, state: NetworkState) -> tuple[Forecast, NetworkState]:
+        """Advance B series by one observation (x with T = 1) and forecast after it."""
+        encoded, encoder = self.encoder.unroll(x, state.encoder)
+        y = encoded.inputs[:, 0]
+        after = []
+        for name, before in zip(self.layers, state.layers, strict=True):
+            y, next_state = self._layer(name).step(y, before)
+            after.append(next_state)
+        forecast = self._forecast(y[:, None], encoded, torch.zeros(1, dtype=torch.long))
+        return forecast, NetworkState(encoder, tuple(after))
+
+    def unroll(
+        self, x: Inputs, state: NetworkState, at: Tensor | None = None
+    ) -> tuple[Forecast, NetworkState]:
+        """Advance B series by T observations.
+
+        at: the steps [T'] to forecast from; all if None. With an output "last" layer only the
+        last step is forecast from.
+        """
+        encoded, encoder = self.encoder.unroll(x, state.encoder)
+        steps = x.values.shape[1]
+        ys = encoded.inputs
+        after = []
+        for name, before in zip(self.layers, state.layers, strict=True):
+            ys, next_state = self._layer(name).unroll(ys, before)
+            after.append(next_state)
+        if ys.shape[1] != steps:
+            at = torch.tensor([steps - 1], device=ys.device)
+        elif at is None:
+            at = torch.arange(steps, device=ys.device)
+        else:
+            ys = ys[:, at]
+        return self._forecast(ys, encoded, at), NetworkState(encoder, tuple(after))
+
+    def _forecast(self, ys: Tensor, encoded: Encoded, at: Tensor) -> Forecast:
+        location, spread = encoded.location[:, at], encoded.spread[:, at]
+        lags = self._lags(encoded, at, location, spread) if self.spec.head.lags else None
+        return Forecast(self.head(ys, lags), location, spread)
+
+    def _lags(self, encoded: Encoded, at: Tensor, location: Tensor, spread: Tensor) -> Tensor:
+        """Return the last L values before and at each step in `at`, scaled as that step is."""
+        window = encoded.history.unfold(1, self.spec.head.lags, 1)[:, at + 1]
+        scaled = (window - location[..., None].to(window.dtype)) / spread[..., None].to(window.dtype)
+        return torch.where(encoded.started[:, at, None], scaled, 0).to(encoded.inputs.dtype)
+
+    def _layer(self, name: str) -> Layer:
+        return cast(Layer, self.layers[name])
+
+
+def detach(state: NetworkState) -> NetworkState:
+    """Return the state cut off from its gradient history."""
+    layers = tuple(
+        LstmState(s.hidden.detach(), s.cell.detach()) if isinstance(s, LstmState) else s
+        for s in state.layers
+    )
+    return NetworkState(EncoderState(*(t.detach() for t in state.encoder)), layers)
+
+
+def flatten(state: NetworkState, names: list[str]) -> dict[str, Tensor]:
+    """Return the tensors of a state by dotted name, "encoder.ring" or "layers.lstm_1.cell".
+
+    names: of the layers, in order.
+    """
+    flat = {f"encoder.{name}": tensor for name, tensor in state.encoder._asdict().items()}
+    for layer, memory in zip(names, state.layers, strict=True):
+        flat |= {f"layers.{layer}.{name}": tensor for name, tensor in memory._asdict().items()}
+    return flat
+
+
+def unflatten(flat: dict[str, Tensor], like: NetworkState, names: list[str]) -> NetworkState:
+    """Return the state whose flatten() is `flat`; `like` gives its structure."""
+    encoder = EncoderState(*(flat[f"encoder.{name}"] for name in EncoderState._fields))
+    layers = tuple(
+        type(memory)(*(flat[f"layers.{layer}.{name}"] for name in memory._fields))
+        for layer, memory in zip(names, like.layers, strict=True)
+    )
+    return NetworkState(encoder, layers)

@@ -1,0 +1,144 @@
+"""The torch stepper: advances live series on any device, in blocks of one fixed size.
+
+The matrix kernels of a library choose their order of summation by the shape of the batch. Every
+block here has the same shape, padded with a scratch row, so the forecast of an observation does
+not depend on which others arrived with it, to the last bit; a restart repeats itself exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from forecastd.artifact import Artifact
+from forecastd.data.grid import missing_stamps
+from forecastd.features.encoder import Inputs
+from forecastd.network.model import NetworkState, flatten, unflatten
+from forecastd.runtime.arena import Arena, blank_row, row_layout
+from forecastd.runtime.stepper import StepResult
+from forecastd.series import FloatArray, ForecastBatch, IntArray, ObservationBatch
+
+BLOCK_ROWS = 64
+_CODES = "codes"
+
+
+class TorchStepper:
+    """See runtime.stepper.Stepper. Sets torch to one thread on CPU: blocks are small."""
+
+    def __init__(self, artifact: Artifact, series_max: int, device: str = "cpu") -> None:
+        self.signature = artifact.signature
+        self.digest = artifact.digest
+        self._artifact = artifact
+        self._network = artifact.network.to(device).eval()
+        self._device = torch.device(device)
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)
+            torch.set_flush_denormal(True)
+        self._names = list(self._network.layers)
+        self._blank = self._network.initial_state(1)
+        flat = flatten(self._blank, self._names)
+        fields = {name: (t.numpy(force=True).dtype, tuple(t.shape[1:])) for name, t in flat.items()}
+        fields[_CODES] = (np.dtype(np.int64), (len(artifact.vocabulary.sizes),))
+        layout = row_layout(fields)
+        initial = blank_row(layout)
+        for name, tensor in flat.items():
+            initial[name] = tensor.numpy(force=True)
+        self.arena = Arena(layout, series_max, initial)
+
+    def step(self, batch: ObservationBatch) -> StepResult:
+        """Use a batch: the k-th observation of each series goes into the k-th wave."""
+        slots, new = self.arena.claim(batch.keys)
+        self._introduce(batch, slots, new)
+        refused = [(int(row), "arena_full") for row in np.flatnonzero(slots < 0)]
+        head = self._artifact.spec.head
+        values = np.empty((len(batch), head.horizon, max(1, len(head.quantiles))), np.float32)
+        used = np.zeros(len(batch), np.bool_)
+        filled = resets = 0
+        for rows in _waves(slots):
+            last = self.arena.rows["last_time"][slots[rows]]
+            on_time = batch.times[rows] > last
+            refused += [
+                (int(row), "repeat" if batch.times[row] == before else "late")
+                for row, before in zip(rows[~on_time], last[~on_time], strict=True)
+            ]
+            rows, last = rows[on_time], last[on_time]
+            counts = self._bridge(slots[rows], last, batch.times[rows])
+            filled, resets = filled + counts[0], resets + counts[1]
+            values[rows] = self._advance(slots[rows], batch.times[rows], batch.values[rows])
+            used[rows] = True
+        order = np.flatnonzero(used)
+        tags = None if batch.tags is None else batch.tags[order]
+        keys = [batch.keys[row] for row in order]
+        forecasts = ForecastBatch(keys, batch.times[order], values[order], tags)
+        return StepResult(forecasts, sorted(refused), filled, resets)
+
+    def _introduce(self, batch: ObservationBatch, slots: IntArray, new: list[int]) -> None:
+        """Write the category codes of new series into their rows."""
+        if not new:
+            return
+        static = {name: [column[row] for row in new] for name, column in batch.static.items()}
+        codes = self._artifact.vocabulary.encode([batch.keys[row] for row in new], static)
+        self.arena.rows[_CODES][slots[new]] = codes
+
+    def _bridge(self, slots: IntArray, last: IntArray, now: IntArray) -> tuple[int, int]:
+        """Step over missing stamps, or reset where the hole is too long; return both counts."""
+        frequency = self.signature.frequency
+        holes, reset = missing_stamps(last, now, frequency, self._artifact.max_gap)
+        if reset.any():
+            self.arena.reset(slots[reset], keep=(_CODES,))
+        for missing in range(1, int(holes.max(initial=0)) + 1):
+            rows = np.flatnonzero(holes >= missing)
+            times = frequency.advance(last[rows], missing)
+            nothing = np.full((len(rows), len(self.signature.channels)), np.nan, np.float32)
+            self._advance(slots[rows], times, nothing)
+        return int(holes.sum()), int(reset.sum())
+
+    def _advance(self, slots: IntArray, times: IntArray, values: FloatArray) -> FloatArray:
+        """Step series (each at most once) and return their forecasts [n, horizon, Q]."""
+        forecasts = []
+        for start in range(0, len(slots), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            forecasts.append(self._advance_block(slots[block], times[block], values[block]))
+        self.arena.rows["last_time"][slots] = times
+        self.arena.rows["steps"][slots] += 1
+        return np.concatenate(forecasts) if forecasts else np.empty(0, np.float32)
+
+    def _advance_block(self, slots: IntArray, times: IntArray, values: FloatArray) -> FloatArray:
+        count = len(slots)
+        padding = BLOCK_ROWS - count
+        padded = np.concatenate([slots, np.full(padding, self.arena.scratch)])
+        values = np.concatenate([values, np.zeros((padding, values.shape[1]), np.float32)])
+        times = np.concatenate([times, np.zeros(padding, np.int64)])
+        rows = self.arena.rows[padded]
+        inputs = Inputs(
+            self._tensor(values[:, None]),
+            self._tensor(self._artifact.clocks(times[:, None])),
+            self._tensor(rows[_CODES]),
+        )
+        with torch.inference_mode():
+            forecast, after = self._network.step(inputs, self._gather(rows))
+            unscaled = forecast.unscaled()[:count, 0].float().numpy(force=True)
+        for name, tensor in flatten(after, self._names).items():
+            rows[name] = tensor.numpy(force=True)
+        self.arena.rows[slots] = rows[:count]
+        return unscaled
+
+    def _gather(self, rows: NDArray[np.void]) -> NetworkState:
+        names = flatten(self._blank, self._names)
+        return unflatten({n: self._tensor(rows[n]) for n in names}, self._blank, self._names)
+
+    def _tensor(self, values: NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+
+
+def _waves(slots: IntArray) -> list[IntArray]:
+    """Return rows by occurrence: first those that are the first of their series, and so on."""
+    live = np.flatnonzero(slots >= 0)
+    if len(live) == 0:
+        return []
+    order = live[np.argsort(slots[live], kind="stable")]
+    sorted_slots = slots[order]
+    starts = np.flatnonzero(np.r_[True, sorted_slots[1:] != sorted_slots[:-1]])
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    return [np.sort(order[rank == wave]) for wave in range(int(rank.max()) + 1)]

@@ -1,0 +1,1 @@
+"""Training: the loop, its schedule, validation, and runs that can be resumed."""

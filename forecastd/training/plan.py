@@ -1,0 +1,127 @@
+"""From the settings and the data to everything a training needs: names, shapes, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from forecastd.config import TrainConfig
+from forecastd.data.lanes import Piece, Plan, Shape, lane_plan, pieces_of, window_plan
+from forecastd.data.split import Parts
+from forecastd.data.statistics import Statistics
+from forecastd.data.store import Store
+from forecastd.errors import DataError
+from forecastd.features.calendar import default_clocks
+from forecastd.features.encoder import FeatureSpec
+from forecastd.features.vocabulary import Vocabulary
+from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
+from forecastd.series import Signature, quantiles_of
+
+STEPS_WANTED = 600
+"""Optimiser steps that the default number of epochs aims at."""
+LAGS_MAX = 336
+LEAD_HALF_LIVES = 4
+VALIDATION_ROWS_MAX = 200_000
+_YEAR_US = 365 * 86_400_000_000
+
+Planner = Callable[[list[Piece], int, np.random.Generator, int], Plan]
+
+
+@dataclass(frozen=True)
+class Material:
+    """The data of a training: the store, its parts and the statistics of the training part."""
+
+    store: Store
+    parts: Parts
+    statistics: Statistics
+
+    def training_pieces(self) -> list[Piece]:
+        """Return the segments of the training part."""
+        begin, end = self.store.offsets[:-1], self.parts.train_end
+        return [p for p in pieces_of(self.store, begin, end, end) if p.end - p.begin > 1]
+
+    def validation_pieces(self, context: int, seed: int) -> list[Piece]:
+        """Return the validation part, each piece led in by `context` rows of training data.
+
+        Where there is much of it, a random choice of series stands for all.
+        """
+        begin = np.maximum(self.store.offsets[:-1], self.parts.train_end - context)
+        end = self.parts.valid_end
+        found = pieces_of(self.store, begin, end, end)
+        pieces = [p for p in found if p.end > self.parts.train_end[p.series]]
+        order = np.random.default_rng(seed).permutation(len(pieces))
+        rows = np.cumsum([pieces[place].end - pieces[place].begin for place in order])
+        return [pieces[place] for place in order[: 1 + int(np.sum(rows < VALIDATION_ROWS_MAX))]]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """sequence, lanes: T and B of a chunk. warmup: steps without loss. epochs: passes."""
+
+    shape: Shape
+    lanes: int
+    warmup: int
+    epochs: int
+    validate_every: int
+    planner: Planner
+
+
+def signature_of(config: TrainConfig, store: Store) -> Signature:
+    """Return what the model will read and forecast."""
+    head = config.model.head
+    quantiles = quantiles_of(tuple(head.levels)) if head.kind == "quantile" else ()
+    return store.signature(config.model.horizon, quantiles)
+
+
+def network_spec(
+    config: TrainConfig, signature: Signature, vocabulary: Vocabulary, material: Material
+) -> NetworkSpec:
+    """Return the shape of the network, defaults filled in from the data."""
+    features, model = config.features, config.model
+    median = int(np.median([p.end - p.begin for p in material.training_pieces()]))
+    lags = features.lags
+    if lags is None:
+        lags = min(LAGS_MAX, max(14 * signature.season, 32), max(median // 3, 1))
+    clocks = features.calendar
+    if clocks is None:
+        span = int(material.store.times[-1] - material.store.times[0]) if median else 0
+        clocks = list(default_clocks(signature.frequency, signature.season, span / _YEAR_US))
+    spec = FeatureSpec(
+        channels=len(signature.channels),
+        clocks=tuple(clocks),
+        half_life=features.half_life or float(max(signature.season, 12)),
+        lags=lags,
+        embedding=features.embedding,
+        vocabulary=vocabulary.sizes,
+    )
+    layers = lstm_chain(model.hidden, model.layers, model.dropout, model.output)
+    head = HeadSpec(model.head.kind, signature.horizon, signature.quantiles, lags)
+    return NetworkSpec(spec, layers, head)
+
+
+def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
+    """Return sizes that fit the data: nothing longer than the series, enough steps in all."""
+    train = config.train
+    lengths = np.array([p.end - p.begin for p in material.training_pieces()])
+    if len(lengths) == 0:
+        message = "the training part has no series of two rows or more"
+        raise DataError(message, hint="give [split] a longer train part")
+    last_only = config.model.output == "last"
+    longest = int(np.quantile(lengths, 0.5 if last_only else 0.9))
+    sequence = max(2, min(train.sequence, longest))
+    rows = int(lengths.sum())
+    lanes = min(train.batch, max(1, rows // sequence))
+    steps = max(1, rows // (lanes * sequence))
+    epochs = train.epochs or max(2, -(-STEPS_WANTED // steps))
+    lead = max(spec.features.lags, round(LEAD_HALF_LIVES * spec.features.half_life))
+    windows = train.mode == "windows" or last_only
+    return Pace(
+        shape=Shape(sequence, config.model.horizon, lead),
+        lanes=lanes,
+        warmup=min(train.warmup, int(np.median(lengths)) // 4, sequence - 1),
+        epochs=epochs,
+        validate_every=max(1, epochs // 10),
+        planner=window_plan if windows else lane_plan,
+    )

@@ -1,0 +1,191 @@
+"""A run: one training on disk, from the resolved settings to the artifact.
+
+runs/2026-11-21T0741-1/
+  config.json     the settings with every default filled in
+  metrics.jsonl   one line per epoch
+  model/          the artifact with the best weights
+  last/           where an interrupted training goes on; removed when it is finished
+  store/          the prepared data, shared between runs of the same input
+  result.json     what came out
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from forecastd import __version__, artifact
+from forecastd.artifact import Artifact, Example
+from forecastd.config import TrainConfig
+from forecastd.data.split import split
+from forecastd.data.statistics import train_statistics
+from forecastd.data.store import Store, prepare
+from forecastd.errors import ConfigError, UserError
+from forecastd.features.calendar import clock_columns
+from forecastd.features.vocabulary import Vocabulary
+from forecastd.files import point_link, write_durably
+from forecastd.training.plan import Material, network_spec, pace_of, signature_of
+from forecastd.training.trainer import Outcome, Report, Task, Trainer
+
+EXAMPLE_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and, once trained, its artifact."""
+
+    folder: Path
+    artifact: Artifact
+    outcome: Outcome
+
+
+def new_folder(runs: Path, now: datetime) -> Path:
+    """Create a folder for a new run, named by the time. Raises UserError."""
+    try:
+        for number in range(1, 1000):
+            folder = runs / f"{now:%Y-%m-%dT%H%M}-{number}"
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                point_link(runs / "latest", folder.name)
+                return folder
+    except OSError as error:
+        message = f"cannot make a run folder in {runs}: {error.strerror}"
+        raise UserError(message, hint="choose another folder with --out or run.dir") from error
+    message = f"{runs} holds a thousand runs of this minute"
+    raise UserError(message, hint="choose another folder with --out")
+
+
+def read_config(folder: Path) -> tuple[TrainConfig, Path]:
+    """Return the settings of a run and the folder its relative paths start from.
+
+    Raises ConfigError when the folder is no run.
+    """
+    try:
+        saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return TrainConfig.model_validate(saved["settings"]), Path(saved["base"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{folder} is not a run that can be resumed"
+        raise ConfigError([message], hint="give the folder that `forecast train` printed") from error
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that is ready to start."""
+
+    folder: Path
+    store: Store
+    task: Task
+    trainer: Trainer
+
+
+def prepare_run(config: TrainConfig, base: Path, folder: Path, *, resume: bool) -> Prepared:
+    """Prepare the data and build the trainer. base: where relative paths of the settings start."""
+    if config.train.device.startswith("cuda") and not torch.cuda.is_available():
+        problem = f"train.device: {config.train.device} is asked for but CUDA is not available"
+        raise ConfigError([problem], hint="use cpu or auto; `forecast doctor` tells more")
+    store = prepare(config.data, base, folder.parent / "store" / _store_name(config))
+    parts = split(store, config.split)
+    material = Material(store, parts, train_statistics(store, parts))
+    signature = signature_of(config, store)
+    vocabulary = Vocabulary.learn(store.keys, store.static)
+    spec = network_spec(config, signature, vocabulary, material)
+    pace = pace_of(config, spec, material)
+    names = spec.features.clocks
+    clocks = partial(
+        clock_columns, clocks=names, frequency=store.frequency, season=signature.season
+    )
+    trainer = Trainer(
+        Task(config, material, vocabulary, spec, pace, clocks), folder / "last"
+    )
+    settings = {"settings": config.model_dump(), "base": str(base)}
+    write_durably(folder / "config.json", json.dumps(settings, indent=2).encode())
+    if resume:
+        trainer.resume()
+    return Prepared(folder, store, trainer.task, trainer)
+
+
+def train(
+    prepared: Prepared, report: Callable[[Report], None], stop: Callable[[], bool]
+) -> Run:
+    """Train and save. Stopped early, the best weights so far are saved and `last/` says where."""
+    lines: list[str] = []
+
+    def keep(news: Report) -> None:
+        if news.epoch_ended:
+            line = {"epoch": news.epoch, "step": news.step, "loss": news.loss, "valid": news.valid}
+            lines.append(json.dumps(line | {"seconds": round(news.seconds, 3)}))
+        report(news)
+
+    metrics = prepared.folder / "metrics.jsonl"
+    earlier = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+    try:
+        outcome = prepared.trainer.fit(keep, stop)
+    finally:
+        content = "".join(f"{line}\n" for line in [*earlier, *lines])
+        write_durably(metrics, content.encode())
+    saved = artifact.save(
+        prepared.folder / "model", _artifact(prepared, outcome), _example(prepared.store)
+    )
+    result = {"finished": outcome.finished, "digest": saved.digest, "metrics": saved.metrics}
+    write_durably(prepared.folder / "result.json", json.dumps(result, indent=2).encode())
+    if outcome.finished:
+        shutil.rmtree(prepared.folder / "last", ignore_errors=True)
+    return Run(prepared.folder, saved, outcome)
+
+
+def _artifact(prepared: Prepared, outcome: Outcome) -> Artifact:
+    task, store, progress = prepared.task, prepared.store, outcome.progress
+    statistics = task.material.statistics
+    metrics: dict[str, Any] = {
+        "epochs": progress.epoch,
+        "steps": progress.steps,
+        "best_epoch": progress.best_epoch + 1,
+        "seconds": round(progress.seconds, 1),
+    }
+    if np.isfinite(progress.best):
+        metrics["valid_loss"] = progress.best
+    return Artifact(
+        signature=signature_of(task.config, store),
+        spec=task.spec,
+        vocabulary=task.vocabulary,
+        statistics={
+            "mean": statistics.mean,
+            "std": statistics.std,
+            "mase_scale": statistics.mase_scale,
+        },
+        max_gap=store.max_gap,
+        network=outcome.network,
+        provenance=_provenance(task.config),
+        metrics=metrics,
+    )
+
+
+def _provenance(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "config": config.model_dump(),
+        "forecastd": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _example(store: Store) -> Example:
+    rows = slice(int(store.offsets[0]), min(int(store.offsets[1]), EXAMPLE_ROWS))
+    return Example(store.keys[0], np.array(store.times[rows]), np.array(store.values[rows]))
+
+
+def _store_name(config: TrainConfig) -> str:
+    """Return a folder name for the store of a data set: runs of the same data share it."""
+    stem = Path(config.data.path).stem or "data"
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:64]
