@@ -243,7 +243,7 @@ def load(
     try:
         settings = kind.model_validate(tree)
     except ValidationError as error:
-        problems = _problems(error, kind, path, lines, origins)
+        problems = _problems(error, kind, _Found(path, tree, lines, origins))
         raise ConfigError(problems) from None
     return Loaded(settings, origins, path.absolute().parent)
 
@@ -301,20 +301,24 @@ def _key_lines(text: str) -> dict[str, int]:
     return lines
 
 
-def _problems(
-    error: ValidationError,
-    kind: type[Settings],
-    path: Path,
-    lines: Mapping[str, int],
-    origins: Mapping[str, str],
-) -> list[str]:
+@dataclass(frozen=True)
+class _Found:
+    """What a file and the overrides said, and where."""
+
+    path: Path
+    tree: Mapping[str, Any]
+    lines: Mapping[str, int]
+    origins: Mapping[str, str]
+
+
+def _problems(error: ValidationError, kind: type[Settings], found: _Found) -> list[str]:
     problems: list[str] = []
     for item in error.errors():
-        names = [str(part) for part in item["loc"]]
-        dotted = _known_prefix(names, lines, origins)
-        where = origins.get(dotted) or f"{path}:{lines.get(dotted, 1)}"
+        names = _without_tags(item["loc"], found.tree)
+        dotted = _known_prefix(names, found.lines, found.origins)
+        where = found.origins.get(dotted) or f"{found.path}:{found.lines.get(dotted, 1)}"
         if item["type"] == "extra_forbidden":
-            known = _known_keys(kind, names[:-1])
+            known = _known_keys(kind, [str(part) for part in item["loc"][:-1]])
             close = difflib.get_close_matches(names[-1], known, n=1, cutoff=0.4)
             tail = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
             text = f"unknown key {'.'.join(names)!r}{tail}"
@@ -330,9 +334,7 @@ def _problems(
     return problems
 
 
-def _known_prefix(
-    names: list[str], lines: Mapping[str, int], origins: Mapping[str, str]
-) -> str:
+def _known_prefix(names: list[str], lines: Mapping[str, int], origins: Mapping[str, str]) -> str:
     """Return the longest part of a location that somebody wrote down."""
     for end in range(len(names), 0, -1):
         dotted = ".".join(names[:end])
@@ -341,15 +343,33 @@ def _known_prefix(
     return ""
 
 
+def _without_tags(location: tuple[int | str, ...], tree: Any) -> list[str]:
+    """Return the keys of a location; pydantic adds the `type` of a table that has several kinds."""
+    names = []
+    for part in location:
+        is_table = isinstance(tree, dict)
+        if is_table and part not in tree and tree.get("type") == part:
+            continue
+        names.append(str(part))
+        tree = tree.get(part) if is_table else None
+    return names
+
+
 def _known_keys(kind: type[BaseModel], names: list[str]) -> list[str]:
     """Return the keys of the table that `names` leads to, through maps of named tables too."""
-    model = kind
+    model, choices = kind, [kind]
     for name in names:
-        field = model.model_fields.get(name)
-        inner = [t for t in _models_in(field.annotation)] if field else []
-        if inner:
-            model = inner[0]
+        if field := model.model_fields.get(name):
+            choices = _models_in(field.annotation)
+            model = choices[0] if choices else model
+        else:  # the name of a table, or the `type` that says which kind of table it is
+            model = next((choice for choice in choices if name in _types_of(choice)), model)
     return list(model.model_fields)
+
+
+def _types_of(model: type[BaseModel]) -> tuple[object, ...]:
+    field = model.model_fields.get("type")
+    return getattr(field.annotation, "__args__", ()) if field else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
