@@ -71,6 +71,11 @@ def point_link(link: Path, target_name: str) -> None:
     os.replace(temporary, link)  # noqa: TID251  this is the one place
 
 
+def rotate(path: Path) -> None:
+    """Move a file to NAME.1, replacing an older one, so that a new one can begin."""
+    os.replace(path, path.with_name(f"{path.name}.1"))  # noqa: TID251  this is the one place
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
