@@ -27,7 +27,7 @@ from typer.main import get_command
 
 from forecast_cli.output import is_screen
 from forecastd import __version__
-from forecastd.errors import ConfigError, ForecastError
+from forecastd.errors import ConfigError, ForecastError, PeerError
 
 EXIT_BUG = 101
 EXIT_INTERRUPTED = 130
@@ -69,6 +69,8 @@ def _exit_code(app: typer.Typer, name: str, *, as_json: bool) -> int:
         code = 1
     except ForecastError as error:
         code = _report(error, as_json=as_json)
+    except OSError as error:
+        code = _report_system(error, as_json=as_json)
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback leaves here
         code = _report_bug(error, as_json=as_json)
     return code
@@ -112,6 +114,15 @@ def _report_usage(error: typer.TyperException, *, as_json: bool) -> int:
 
         rich_utils.rich_format_error(error)  # type: ignore[arg-type]  # its base class is public
     return error.exit_code
+
+
+def _report_system(error: OSError, *, as_json: bool) -> int:
+    """Report an error of the system that nobody mapped: a full disk is no bug, others are."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return _report_bug(error, as_json=as_json)
+    where = f" of {error.filename}" if error.filename else ""
+    full = PeerError(f"the disk{where} is full", hint="free some space and start again")
+    return _report(full, as_json=as_json)
 
 
 def _report_bug(error: Exception, *, as_json: bool) -> int:
