@@ -1,0 +1,1 @@
+"""The daemon: pipeline, supervisor, control, events, and what it tells systemd."""

@@ -1,0 +1,248 @@
+"""The flow of a daemon: source, decode, step, encode, sink, and a commit when it is due.
+
+Everything happens between two ticks or within one, in one thread, so states, positions and what
+was written always belong together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forecastd.connectors.codec_ndjson import Decoder, Encoder, UnknownColumns
+from forecastd.connectors.codec_time import TimeUnit
+from forecastd.connectors.connections import Clock
+from forecastd.connectors.contract import LineBatch, Position, Sink, Source, SourceEnded
+from forecastd.daemon.dead_letter import DeadLetter
+from forecastd.runtime import checkpoint
+from forecastd.runtime.checkpoint import Checkpoint
+from forecastd.runtime.stepper import Stepper
+from forecastd.series import Reject
+
+
+@dataclass(frozen=True)
+class Translation:
+    """How lines become observations of one model and its forecasts become lines."""
+
+    decoder: Decoder
+    encoder: Encoder
+
+    @classmethod
+    def of(
+        cls,
+        stepper: Stepper,
+        unknown_columns: UnknownColumns = "reject",
+        time_unit: TimeUnit | None = None,
+    ) -> Translation:
+        """Return the translation for a stepper's signature."""
+        signature = stepper.signature
+        return cls(Decoder(signature, unknown_columns, time_unit), Encoder(signature))
+
+
+@dataclass
+class TickCounts:
+    """What one tick, or many added up, did."""
+
+    received: Counter[str] = field(default_factory=Counter)  # lines by source
+    rejected: Counter[str] = field(default_factory=Counter)  # by reason
+    examples: dict[str, Reject] = field(default_factory=dict)  # the first reject of each reason
+    observations: int = 0
+    forecasts: int = 0
+    filled: int = 0
+    resets: int = 0
+    step_s: float = 0.0
+    ended: list[str] = field(default_factory=list)
+
+    @property
+    def lines(self) -> int:
+        """All lines taken from sources."""
+        return self.received.total()
+
+    def add(self, other: TickCounts) -> None:
+        """Add the counts of another tick."""
+        self.received += other.received
+        self.rejected += other.rejected
+        self.examples = other.examples | self.examples
+        self.observations += other.observations
+        self.forecasts += other.forecasts
+        self.filled += other.filled
+        self.resets += other.resets
+        self.step_s += other.step_s
+        self.ended += other.ended
+
+
+@dataclass
+class Committed:
+    """A commit that was done: when by the pipeline's clock, how long it took, how large it is."""
+
+    at: float
+    duration_s: float
+    size_bytes: int
+
+
+@dataclass
+class Connectors:
+    """Open sources and sinks by name."""
+
+    sources: dict[str, Source]
+    sinks: dict[str, Sink]
+
+    def close(self) -> None:
+        """Close all of them."""
+        for connector in (*self.sources.values(), *self.sinks.values()):
+            connector.close()
+
+
+class Pipeline:
+    """Owns the stepper and the order of things; see `tick` and `commit`.
+
+    checkpoint_path: None keeps states in memory only. commit_interval_s: a commit is due so long
+    after the last one, if something was taken since.
+    """
+
+    def __init__(
+        self,
+        model: tuple[Stepper, Translation],
+        connectors: Connectors,
+        dead_letter: DeadLetter | None,
+        checkpoint_path: Path | None,
+        commit_interval_s: float,
+        clock: Clock,
+    ) -> None:
+        self.stepper, self.translation = model
+        self.connectors = connectors
+        self.counts = TickCounts()
+        self.committed: Committed | None = None
+        self._dead_letter = dead_letter
+        self._checkpoint_path = checkpoint_path
+        self.commit_interval_s = commit_interval_s
+        self._clock = clock
+        self._running = dict(connectors.sources)
+        self._changed = True  # the first commit marks where sources and sinks began
+
+    @property
+    def running(self) -> list[Source]:
+        """The sources that have not ended."""
+        return list(self._running.values())
+
+    def tick(self) -> TickCounts:
+        """Take one batch of every source through to the sinks, then commit if that is due.
+
+        Returns what was done. Raises PeerError when a source, a sink or the disk fails: nothing
+        is lost then, for a new start goes on from the last commit.
+        """
+        counts = TickCounts()
+        for name, source in list(self._running.items()):
+            try:
+                batch = source.next_batch()
+            except SourceEnded:
+                del self._running[name]
+                counts.ended.append(name)
+                continue
+            if len(batch):
+                self._process(batch, counts)
+        self._changed = self._changed or counts.lines > 0
+        self.counts.add(counts)
+        if self._is_due():
+            self.commit()
+        return counts
+
+    def commit(self) -> None:
+        """Make everything up to now durable.
+
+        1. Sinks are flushed, and the dead-letter file, so no state is newer than its forecasts.
+        2. States and positions become durable as one file; the old one exists until then.
+        3. Sources are acknowledged: only now may a peer forget what it sent.
+
+        A crash before 2 ends goes back to the old positions: the same forecasts come again, with
+        the same (series, origin). A crash before 3 ends: peers ask for the position on return.
+        """
+        started = self._clock()
+        sinks, sources = self.connectors.sinks, self.connectors.sources
+        # 1
+        for sink in sinks.values():
+            sink.flush()
+        if self._dead_letter is not None:
+            self._dead_letter.flush()
+        # 2
+        positions: dict[str, dict[str, Position]] = {
+            "sources": {name: source.position() for name, source in sources.items()},
+            "sinks": {name: sink.position() for name, sink in sinks.items()},
+        }
+        size_bytes = self._save(positions)
+        # 3
+        for name, source in sources.items():
+            source.acknowledge(positions["sources"][name])
+        self._changed = False
+        now = self._clock()
+        self.committed = Committed(now, now - started, size_bytes)
+
+    def seconds_to_commit(self) -> float | None:
+        """Return how long until a commit is due; None if there is nothing to commit."""
+        if not self._changed or self.committed is None:
+            return None
+        return max(0.0, self.committed.at + self.commit_interval_s - self._clock())
+
+    def swap(self, stepper: Stepper, translation: Translation) -> None:
+        """Go on with another model, and commit so that a new start finds its states."""
+        self.stepper, self.translation = stepper, translation
+        self._changed = True
+        self.commit()
+
+    def drain(self) -> None:
+        """Let sources give what has arrived and then end."""
+        for source in self.running:
+            source.drain()
+
+    def close(self) -> None:
+        """Close sources, sinks and the dead-letter file without a commit."""
+        self.connectors.close()
+        if self._dead_letter is not None:
+            self._dead_letter.close()
+
+    def _process(self, lines: LineBatch, counts: TickCounts) -> None:
+        decoded = self.translation.decoder.decode(lines)
+        started = self._clock()
+        result = self.stepper.step(decoded.batch)
+        counts.step_s += self._clock() - started
+        refused = [
+            Reject(reason, lines.source, decoded.lines[row], _REFUSED[reason])
+            for row, reason in result.refused
+        ]
+        self._reject([*lines.rejects, *decoded.rejects, *refused], counts)
+        forecasts = self.translation.encoder.encode(result.forecasts)
+        for sink in self.connectors.sinks.values():
+            sink.write(forecasts)
+        counts.received[lines.source] += len(lines)
+        counts.observations += len(decoded.batch) - len(refused)
+        counts.forecasts += len(result.forecasts)
+        counts.filled += result.filled
+        counts.resets += result.resets
+
+    def _reject(self, rejects: list[Reject], counts: TickCounts) -> None:
+        for reject in rejects:
+            counts.rejected[reject.reason] += 1
+            counts.examples.setdefault(reject.reason, reject)
+        if rejects and self._dead_letter is not None:
+            self._dead_letter.append(rejects)
+
+    def _is_due(self) -> bool:
+        wanted = any(source.commit_wanted for source in self.connectors.sources.values())
+        return wanted or self.seconds_to_commit() == 0.0
+
+    def _save(self, positions: dict[str, Any]) -> int:
+        if self._checkpoint_path is None:
+            return 0
+        snapshot = self.stepper.arena.snapshot()
+        return checkpoint.save(
+            self._checkpoint_path, Checkpoint(self.stepper.digest, snapshot, positions)
+        )
+
+
+_REFUSED = {
+    "late": "older than the newest observation of its series",
+    "repeat": "its series already has an observation at this time",
+    "arena_full": "a new series, but there are series_max series already",
+}
