@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
-from forecast_cli import config, doctor
+from forecast_cli import config, data, doctor, init
 from forecast_cli.failures import CRASH_FOLDER_VARIABLE, guarded
 from forecastd import __version__
 
@@ -33,6 +34,8 @@ class Entry(NamedTuple):
 
 
 COMMANDS = [
+    Entry("init", init.init, START),
+    Entry("data check", data.check, DATA),
     Entry("config show", config.show, HELP),
     Entry("config validate", config.validate, HELP),
     Entry("config schema", config.schema, HELP),
@@ -48,6 +51,15 @@ GROUPS = {
 def run() -> None:
     """Be the `forecast` process."""
     guarded(app, "forecast")
+
+
+class InTableOrder(TyperGroup):
+    """Lists commands as COMMANDS does; Typer alone would put all groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of the table's first words."""
+        order = list(dict.fromkeys(entry.words.split()[0] for entry in COMMANDS))
+        return sorted(super().list_commands(ctx), key=order.index)
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,7 +89,7 @@ def _root(
 
 
 def _build() -> typer.Typer:
-    root = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    root = typer.Typer(cls=InTableOrder, no_args_is_help=True, pretty_exceptions_enable=False)
     root.callback()(_root)
     groups: dict[str, typer.Typer] = {}
     for entry in COMMANDS:
