@@ -28,15 +28,20 @@ def write_durably(path: Path, content: bytes) -> None:
     try:
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: TID251  this is the one place
-        sync_folder(path.parent)
+        publish_file(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         message = f"cannot write {path}: {error.strerror or error}"
         raise UserError(message, hint="check that the folder exists and is writable") from error
+
+
+def publish_file(written: Path, target: Path) -> None:
+    """Make a finished file durable and give it its name, replacing an older `target`."""
+    with written.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(written, target)  # noqa: TID251  this is the one place
+    sync_folder(target.parent)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,61 @@
+"""`forecast inspect`: what a model reads, what it forecasts, and how large it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A model or run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a model's columns, shape, sizes and metrics; the model is verified first."""
+    from forecast_cli.output import print_json, print_table
+    from forecastd import artifact
+    from forecastd.artifact import signature_to_json
+    from forecastd.runtime.torch_stepper import TorchStepper
+
+    trained = artifact.load(model)
+    signature = trained.signature
+    weights = sum(p.numel() for p in trained.network.parameters())
+    row_bytes = TorchStepper(trained, 1).arena.layout.itemsize
+    facts = {
+        "digest": trained.digest,
+        "signature": signature_to_json(signature),
+        "spec": trained.spec.to_json(),
+        "max_gap": trained.max_gap,
+        "series_in_training": len(trained.vocabulary.series),
+        "weights": weights,
+        "state_bytes_per_series": row_bytes,
+        "metrics": trained.metrics,
+        "made_by": {k: v for k, v in trained.provenance.items() if k != "config"},
+    }
+    if as_json:
+        print_json(facts)
+        return
+    ahead = f"{signature.horizon} steps of {signature.frequency}"
+    features = trained.spec.features
+    layers = [f"{layer.kind} {_options(layer.options)}" for layer in trained.spec.layers]
+    rows = [
+        ["forecasts", f"{signature.target}, {ahead} ahead"],
+        ["quantiles", ", ".join(map(str, signature.quantiles)) or "none: a point forecast"],
+        ["series", signature.id or f"one, called {signature.target}"],
+        ["time", f"{signature.time}, season {signature.season}, holes to {trained.max_gap} filled"],
+        ["covariates", ", ".join((*signature.past, *signature.static)) or "none"],
+        ["features", f"{features.width} inputs, clocks {', '.join(features.clocks) or 'none'}"],
+        ["layers", "; ".join(layers)],
+        ["head", f"{trained.spec.head.kind}, highway of {trained.spec.head.lags} lags"],
+        ["weights", f"{weights:,}"],
+        ["state", f"{row_bytes:,} bytes per series"],
+        ["trained on", f"{len(trained.vocabulary.series):,} series"],
+        *([name.replace("_", " "), str(value)] for name, value in trained.metrics.items()),
+        ["digest", trained.digest],
+    ]
+    print_table(["", ""], rows)
+
+
+def _options(options: dict[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items())

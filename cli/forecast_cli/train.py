@@ -1,0 +1,130 @@
+"""`forecast train`: fit a network and write a run folder with the artifact."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:  # help does not need it
+    from forecastd.config import TrainConfig
+    from forecastd.training.run import Prepared, Run
+    from forecastd.training.trainer import Report
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="The config, or with --resume a run folder.")] = (
+        Path("forecast.toml")
+    ),
+    data: Annotated[str | None, typer.Option(help="Another data set: data.path.")] = None,
+    out: Annotated[str | None, typer.Option(help="Where run folders go: run.dir.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes: train.epochs.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda: train.device.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="train.seed.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-S", help="Any key, as in train.lr=1e-3.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run folder.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a model; writes a run folder with settings, metrics and the model.
+
+    Ctrl-C saves the best weights so far and where to go on.
+    """
+    from forecast_cli.output import note, print_json
+
+    flags = {"train.epochs": epochs, "train.device": device, "train.seed": seed}
+    texts = {"data.path": data and str(Path(data).expanduser().absolute()), "run.dir": out}
+    overrides = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    overrides += [f'{key}="{value}"' for key, value in texts.items() if value is not None]
+    prepared = _prepared(config, overrides + (settings or []), resume=resume)
+    note(_opening(prepared))
+    run, interrupted = _train(prepared)
+    metrics = run.artifact.metrics
+    result = {"run": run.folder, "model": run.folder / "model", "metrics": metrics}
+    if as_json:
+        print_json(result | {"finished": run.outcome.finished, "digest": run.artifact.digest})
+    else:
+        note(f"best epoch {metrics['best_epoch']} of {metrics['epochs']} in {metrics['seconds']} s")
+        print(run.folder / "model")
+    if interrupted:
+        note(f"interrupted; go on with: forecast train --resume {run.folder}")
+        raise typer.Exit(130 if interrupted == signal.SIGINT else 143)
+    if not as_json:
+        note(f"next: forecast evaluate {run.folder / 'model'} {_data_path(prepared)}")
+
+
+def _prepared(config: Path, overrides: list[str], *, resume: bool) -> Prepared:
+    from datetime import UTC, datetime
+
+    from forecastd.config import TrainConfig, load
+    from forecastd.errors import ConfigError
+    from forecastd.training.run import new_folder, prepare_run, read_config
+
+    if resume:
+        if overrides:
+            problem = "--resume goes on with the settings of the run; other settings change it"
+            raise ConfigError([problem], hint="leave them out, or start a new run")
+        saved, base = read_config(config)
+        return prepare_run(saved, base, config, resume=True)
+    loaded = load(TrainConfig, config, overrides=overrides)
+    runs = Path(loaded.settings.run.dir).expanduser()
+    if loaded.origin("run.dir") != "--set":
+        runs = loaded.folder / runs
+    folder = new_folder(runs, datetime.now(UTC))
+    return prepare_run(loaded.settings, loaded.folder, folder, resume=False)
+
+
+def _opening(prepared: Prepared) -> str:
+    spec, pace = prepared.task.spec, prepared.task.pace
+    store = prepared.store
+    clocks = ", ".join(spec.features.clocks) or "none"
+    weights = sum(p.numel() for p in prepared.trainer.network.parameters())
+    return (
+        f"run {prepared.folder}\n"
+        f"{len(store.times):,} rows of {store.series_count:,} series, freq {store.frequency}, "
+        f"season {store.season}; {spec.features.width} inputs, clocks {clocks}, "
+        f"{spec.features.lags} lags\n"
+        f"{weights:,} weights on {prepared.trainer.network.device}; {pace.epochs} epochs of "
+        f"{pace.lanes} lanes, {pace.shape.sequence} steps at a time"
+    )
+
+
+def _train(prepared: Prepared) -> tuple[Run, int]:
+    """Train with a bar; return the run and the signal that ended it, 0 if none."""
+    from forecast_cli.output import progress
+    from forecastd.training.run import train as fit
+
+    caught: list[int] = []
+
+    def remember(number: int, _frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {name: signal.signal(name, remember) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with progress("training", prepared.task.pace.epochs) as bar:
+
+            def show(news: Report) -> None:
+                if news.epoch_ended:
+                    bar.advance(1, f"loss {news.loss:.4f}")
+                if news.valid is not None:
+                    bar.line(
+                        f"epoch {news.epoch}/{news.epochs}  step {news.step}  "
+                        f"loss {news.loss:.4f}  valid {news.valid:.4f}  {news.seconds:.1f} s"
+                    )
+
+            return fit(prepared, show, lambda: bool(caught)), (caught or [0])[0]
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _data_path(prepared: Prepared) -> str:
+    config: TrainConfig = prepared.task.config
+    return config.data.path

@@ -1,0 +1,52 @@
+"""Opens a data set the way a trained model names it, and refuses one that it does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from forecastd.data.frequency import infer_frequency
+from forecastd.data.roles import settings_for_model
+from forecastd.data.store import Store, prepare
+from forecastd.data.table import Columns
+from forecastd.errors import DataError
+from forecastd.series import Signature
+
+STEP_RATIO_MAX = 1.5
+
+
+def store_for_model(signature: Signature, max_gap: int, path: str, folder: Path) -> Store:
+    """Prepare the data set `path` in `folder` with the columns and the grid of a model.
+
+    Raises DataError when a column is missing or the data steps at another pace.
+    """
+    columns = Columns(
+        id=signature.id,
+        time=signature.time,
+        target=signature.target,
+        past=signature.past,
+        static=signature.static,
+        time_zone=signature.time_zone,
+    )
+    settings = settings_for_model(path, columns, signature.frequency)
+    grid = {"season": signature.season, "max_gap": max_gap}
+    store = prepare(settings.model_copy(update=grid), Path.cwd(), folder)
+    _require_pace(store, signature, path)
+    return store
+
+
+def _require_pace(store: Store, signature: Signature, path: str) -> None:
+    times = [
+        np.asarray(store.times[rows][store.observed[rows]])
+        for rows in map(store.rows_of, range(store.series_count))
+    ]
+    times = [stamps for stamps in times if len(stamps) > 2]
+    expected = signature.frequency
+    if not times:
+        return
+    found, _ = infer_frequency(times, counted=expected.kind == "count")
+    ratio = found.size / expected.size
+    if found.kind != expected.kind or not 1 / STEP_RATIO_MAX <= ratio <= STEP_RATIO_MAX:
+        message = f"{path} steps by {found}, but the model was trained on steps of {expected}"
+        raise DataError(message, hint="resample the data, or train a model on this frequency")

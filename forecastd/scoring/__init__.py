@@ -1,0 +1,1 @@
+"""Batch scoring: a data set in, a Parquet file of forecasts out."""
