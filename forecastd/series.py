@@ -71,7 +71,8 @@ class Frequency:
     def advance(self, times: IntArray, steps: IntArray | int) -> IntArray:
         """Return `times` moved by `steps` (broadcast). Months keep the day, cut to the month."""
         if self.kind != "month":
-            return times + np.int64(self.size) * np.asarray(steps, np.int64)
+            moved_times: IntArray = times + np.int64(self.size) * np.asarray(steps, np.int64)
+            return moved_times
         stamps, moves = np.broadcast_arrays(times, np.asarray(steps, np.int64) * self.size)
         at = stamps.astype("datetime64[us]")
         month = at.astype("datetime64[M]")
@@ -81,7 +82,8 @@ class Frequency:
         last_day = ((moved + 1).astype("datetime64[D]") - moved.astype("datetime64[D]")) - 1
         moved_day = moved.astype("datetime64[D]") + np.minimum(day, last_day)
         moved_us = moved_day.astype("datetime64[us]") + (rest - day.astype("timedelta64[us]"))
-        return moved_us.astype(np.int64)
+        months_later: IntArray = moved_us.astype(np.int64)
+        return months_later
 
     def steps_between(self, earlier: IntArray, later: IntArray) -> IntArray:
         """Return how many steps lead from `earlier` to `later`, rounded, at least 1 if later.

@@ -30,9 +30,7 @@ def last_value(filled: FloatArray, origins: IntArray, horizon: int) -> FloatArra
     return np.repeat(filled[origins][:, None], horizon, 1)
 
 
-def seasonal_naive(
-    filled: FloatArray, origins: IntArray, horizon: int, season: int
-) -> FloatArray:
+def seasonal_naive(filled: FloatArray, origins: IntArray, horizon: int, season: int) -> FloatArray:
     """Return [origins, horizon]: the value at the same place of the newest season.
 
     filled: see fill_season. NaN where the series is younger than a season.

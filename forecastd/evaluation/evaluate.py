@@ -83,9 +83,7 @@ class _Scorer:
             truth = np.lib.stride_tricks.sliding_window_view(chunk.future[lane], horizon)[steps]
             self._score(series, rows[steps], forecasts[lane, steps], truth)
 
-    def _score(
-        self, series: int, rows: IntArray, forecast: FloatArray, truth: FloatArray
-    ) -> None:
+    def _score(self, series: int, rows: IntArray, forecast: FloatArray, truth: FloatArray) -> None:
         horizon, season = self.signature.horizon, self.signature.season
         start = int(self.store.offsets[series])
         by_last, by_season = self._fillings(series)
@@ -133,4 +131,3 @@ def _scales(artifact: Artifact, store: Store) -> tuple[FloatArray, FloatArray]:
         values = np.where(codes > 0, known[np.maximum(codes - 1, 0)], middle)
         found.append(np.where(values > 0, values, middle))
     return found[0], found[1]
-

@@ -49,11 +49,11 @@ class Inputs(NamedTuple):
 class EncoderState(NamedTuple):
     """What the features remember of a series.
 
-    scale: see RunningScale. latest [B, C]: last observed values. ring [B, L]: the last L values of
+    seen, mean, variance: see RunningScale. latest [B, C]: last observed values. ring [B, L]: the last L values of
     the target, holes filled with the value before.
     """
 
-    count: Tensor
+    seen: Tensor
     mean: Tensor
     variance: Tensor
     latest: Tensor
@@ -106,15 +106,15 @@ class Encoder(nn.Module):
         (location, spread), scale = self.scale.unroll(x.values, ScaleState(*state[:3]))
         filled = _carry_forward(x.values, observed, state.latest)
         before = torch.cat([state.latest[:, None].to(filled.dtype), filled[:, :-1]], 1)
-        seen_before = torch.cat([state.count[:, None] > 0, observed.cumsum(1)[:, :-1] > 0], 1)
-        seen_before |= (state.count > 0)[:, None]
+        seen_before = torch.cat([state.seen[:, None] > 0, observed.cumsum(1)[:, :-1] > 0], 1)
+        seen_before |= (state.seen > 0)[:, None]
         scaled = torch.where(observed, (filled.double() - location) / spread, 0)
         moved = torch.where(observed & seen_before, (filled.double() - before) / spread, 0)
         width = self.dtype
         parts = [scaled.to(width), moved.to(width), observed.to(width), x.clocks.to(width)]
         parts += [e[:, None].expand(-1, x.values.shape[1], -1) for e in self._embedded(x.codes)]
         history, ring = self._extend_ring(filled[..., 0], observed[..., 0], state)
-        started = (state.count[:, :1] > 0) | (observed[..., 0].cumsum(1) > 0)
+        started = (state.seen[:, :1] > 0) | (observed[..., 0].cumsum(1) > 0)
         encoded = Encoded(torch.cat(parts, -1), location[..., 0], spread[..., 0], history, started)
         return encoded, EncoderState(*scale, filled[:, -1].to(self.dtype), ring)
 
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
         The ring of a series is filled with its first value when that arrives; what stands before
         it here is masked by `Encoded.started`, so no step sees its own future.
         """
-        fresh = state.count[:, 0] == 0
+        fresh = state.seen[:, 0] == 0
         first = torch.argmax(observed.to(torch.int8), 1, keepdim=True)
         opening = torch.where(fresh[:, None], target.gather(1, first), 0)
         position = torch.arange(target.shape[1], device=target.device)[None]

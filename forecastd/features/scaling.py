@@ -17,9 +17,9 @@ SLOW_SHARE = 0.1
 
 
 class ScaleState(NamedTuple):
-    """count [B, C] observations so far; mean and variance [B, C, 2], fast and slow. float64."""
+    """seen [B, C] observations so far; mean and variance [B, C, 2], fast and slow. float64."""
 
-    count: Tensor
+    seen: Tensor
     mean: Tensor
     variance: Tensor
 
@@ -62,7 +62,7 @@ class RunningScale(nn.Module):
         """
         observed = torch.isfinite(xs)
         values = torch.where(observed, xs, 0).to(torch.float64)[..., None]
-        counts = state.count[:, None] + observed.cumsum(1)
+        counts = state.seen[:, None] + observed.cumsum(1)
         rates = torch.tensor(self.rates, dtype=torch.float64, device=xs.device)
         weights = torch.maximum(rates, 1 / counts.clamp(min=1)[..., None]) * observed[..., None]
         remaining = 1 - weights

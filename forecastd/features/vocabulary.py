@@ -24,9 +24,7 @@ class Vocabulary:
     known: Mapping[str, tuple[str | None, ...]]
 
     @classmethod
-    def learn(
-        cls, keys: Sequence[str], static: Mapping[str, Sequence[str | None]]
-    ) -> Vocabulary:
+    def learn(cls, keys: Sequence[str], static: Mapping[str, Sequence[str | None]]) -> Vocabulary:
         """Collect the categories of a training set."""
         categories = {
             name: tuple(sorted({v for v in values if v is not None}))

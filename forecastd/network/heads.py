@@ -26,7 +26,7 @@ class PointHead(nn.Module):
         _damp(self.highway)
 
     def forward(self, y: Tensor, lags: Tensor | None) -> Tensor:
-        """y [..., H] outputs, lags [..., L] scaled values, oldest first."""
+        """Take outputs y [..., H] and lags [..., L] scaled values, oldest first."""
         return _centre(self.centre, self.highway, y, lags)[..., None]
 
 
@@ -47,9 +47,10 @@ class QuantileHead(nn.Module):
         _damp(self.highway)
 
     def forward(self, y: Tensor, lags: Tensor | None) -> Tensor:
-        """y [..., H] outputs, lags [..., L] scaled values, oldest first."""
+        """Take outputs y [..., H] and lags [..., L] scaled values, oldest first."""
         median = _centre(self.centre, self.highway, y, lags)[..., None]
-        steps = functional.softplus(self.steps(y)).unflatten(-1, (self.horizon, -1))
+        steps = functional.softplus(self.steps(y))
+        steps = steps.view(*steps.shape[:-1], self.horizon, self.below + self.above)
         down, up = steps.split([self.below, self.above], -1)
         lower = (median - down.cumsum(-1)).flip(-1)
         return torch.cat([lower, median, median + up.cumsum(-1)], -1)

@@ -20,6 +20,18 @@ class LstmState(NamedTuple):
     cell: Tensor
 
 
+class LstmWeights(NamedTuple):
+    """Parameters of torch.nn.LSTM in its own order; rows stacked i, f, g, o.
+
+    input [4H, F], recurrent [4H, H], and a bias [4H] of each.
+    """
+
+    input: Tensor
+    recurrent: Tensor
+    input_bias: Tensor
+    recurrent_bias: Tensor
+
+
 class NoState(NamedTuple):
     """The state of a layer that remembers nothing."""
 
@@ -62,24 +74,25 @@ class LstmLayer(nn.Module):
         self.width = hidden
         self.output = output
         self.lstm = nn.LSTM(inputs, hidden, batch_first=True)
+        weights = self._weights()
         with torch.no_grad():
-            nn.init.xavier_uniform_(self.lstm.weight_ih_l0)
-            nn.init.orthogonal_(self.lstm.weight_hh_l0)
-            self.lstm.bias_ih_l0.zero_()
-            self.lstm.bias_hh_l0.zero_()
-            self.lstm.bias_ih_l0[hidden : 2 * hidden] = 1
+            nn.init.xavier_uniform_(weights.input)
+            nn.init.orthogonal_(weights.recurrent)
+            weights.input_bias.zero_()
+            weights.recurrent_bias.zero_()
+            weights.input_bias[hidden : 2 * hidden] = 1
 
     def initial_state(self, series_count: int) -> LstmState:
         """Return zeros."""
-        zeros = self.lstm.weight_hh_l0.new_zeros(series_count, self.width)
+        zeros = self._weights().recurrent.new_zeros(series_count, self.width)
         return LstmState(zeros, zeros)
 
     def step(self, x: Tensor, state: LayerState) -> tuple[Tensor, LstmState]:
         """Advance B series by one observation: c = f c + i g, h = o tanh(c)."""
         assert isinstance(state, LstmState)
-        lstm = self.lstm
-        gates = functional.linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0)
-        gates = gates + functional.linear(state.hidden, lstm.weight_hh_l0, lstm.bias_hh_l0)
+        weights = self._weights()
+        gates = functional.linear(x, weights.input, weights.input_bias)
+        gates = gates + functional.linear(state.hidden, weights.recurrent, weights.recurrent_bias)
         i, f, g, o = gates.chunk(4, 1)
         cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)
         hidden = torch.sigmoid(o) * torch.tanh(cell)
@@ -90,6 +103,9 @@ class LstmLayer(nn.Module):
         assert isinstance(state, LstmState)
         ys, (hidden, cell) = self.lstm(xs, (state.hidden[None], state.cell[None]))
         return ys if self.output == "sequence" else ys[:, -1:], LstmState(hidden[0], cell[0])
+
+    def _weights(self) -> LstmWeights:
+        return LstmWeights(*(parameter for _, parameter in self.lstm.named_parameters()))
 
 
 class DropoutLayer(nn.Module):

@@ -109,7 +109,8 @@ class ForecastNetwork(nn.Module):
     def _lags(self, encoded: Encoded, at: Tensor, location: Tensor, spread: Tensor) -> Tensor:
         """Return the last L values before and at each step in `at`, scaled as that step is."""
         window = encoded.history.unfold(1, self.spec.head.lags, 1)[:, at + 1]
-        scaled = (window - location[..., None].to(window.dtype)) / spread[..., None].to(window.dtype)
+        kind = window.dtype
+        scaled = (window - location[..., None].to(kind)) / spread[..., None].to(kind)
         return torch.where(encoded.started[:, at, None], scaled, 0).to(encoded.inputs.dtype)
 
     def _layer(self, name: str) -> Layer:

@@ -107,7 +107,9 @@ class Arena:
         return slot
 
 
-def row_layout(fields: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]) -> np.dtype[np.void]:
+def row_layout(
+    fields: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]],
+) -> np.dtype[np.void]:
     """Return the dtype of a row: `fields` (name: element type and shape), then BOOKKEEPING."""
     return np.dtype(
         [(name, kind, shape) for name, (kind, shape) in fields.items()] + BOOKKEEPING, align=True

@@ -84,13 +84,14 @@ def network_spec(
     lags = features.lags
     if lags is None:
         lags = min(LAGS_MAX, max(14 * signature.season, 32), max(median // 3, 1))
-    clocks = features.calendar
-    if clocks is None:
-        span = int(material.store.times[-1] - material.store.times[0]) if median else 0
-        clocks = list(default_clocks(signature.frequency, signature.season, span / _YEAR_US))
+    times = material.store.times
+    years = (int(times.max()) - int(times.min())) / _YEAR_US
+    clocks = default_clocks(signature.frequency, signature.season, years)
+    if features.calendar is not None:
+        clocks = tuple(features.calendar)
     spec = FeatureSpec(
         channels=len(signature.channels),
-        clocks=tuple(clocks),
+        clocks=clocks,
         half_life=features.half_life or float(max(signature.season, 12)),
         lags=lags,
         embedding=features.embedding,

@@ -74,8 +74,9 @@ def read_config(folder: Path) -> tuple[TrainConfig, Path]:
         saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return TrainConfig.model_validate(saved["settings"]), Path(saved["base"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{folder} is not a run that can be resumed"
-        raise ConfigError([message], hint="give the folder that `forecast train` printed") from error
+        problem = f"{folder} is not a run that can be resumed"
+        hint = "give the folder that `forecast train` printed"
+        raise ConfigError([problem], hint=hint) from error
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,7 @@ def prepare_run(config: TrainConfig, base: Path, folder: Path, *, resume: bool) 
     clocks = partial(
         clock_columns, clocks=names, frequency=store.frequency, season=signature.season
     )
-    trainer = Trainer(
-        Task(config, material, vocabulary, spec, pace, clocks), folder / "last"
-    )
+    trainer = Trainer(Task(config, material, vocabulary, spec, pace, clocks), folder / "last")
     settings = {"settings": config.model_dump(), "base": str(base)}
     write_durably(folder / "config.json", json.dumps(settings, indent=2).encode())
     if resume:
@@ -114,9 +113,7 @@ def prepare_run(config: TrainConfig, base: Path, folder: Path, *, resume: bool) 
     return Prepared(folder, store, trainer.task, trainer)
 
 
-def train(
-    prepared: Prepared, report: Callable[[Report], None], stop: Callable[[], bool]
-) -> Run:
+def train(prepared: Prepared, report: Callable[[Report], None], stop: Callable[[], bool]) -> Run:
     """Train and save. Stopped early, the best weights so far are saved and `last/` says where."""
     lines: list[str] = []
 

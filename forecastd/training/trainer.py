@@ -124,9 +124,9 @@ class Trainer:
         task, progress = self.task, self.progress
         pace, train = task.pace, task.config.train
         dice = np.random.default_rng([train.seed, progress.epoch])
-        pieces = task.material.training_pieces()
-        plan = pace.planner(pieces, pace.lanes, dice, pace.shape.sequence)
-        chunks = max(sum(-(-(p.end - p.begin) // pace.shape.sequence) for p in lane) for lane in plan)
+        steps = pace.shape.sequence
+        plan = pace.planner(task.material.training_pieces(), pace.lanes, dice, steps)
+        chunks = max(sum(-(-(p.end - p.begin) // steps) for p in lane) for lane in plan)
         if progress.chunk == 0:
             self.walker.state = None
         for number, chunk in enumerate(walk(task.material.store, plan, pace.shape)):
