@@ -76,10 +76,16 @@ class Source(Protocol):
     """
 
     name: str
-    poll_interval_s: float | None
-    """Ask again after so long although no descriptor is ready; None: descriptors tell all."""
-    commit_wanted: bool
-    """A peer waits for a commit of what was returned so far."""
+
+    @property
+    def poll_interval_s(self) -> float | None:
+        """Ask again after so long although no descriptor is ready; None: descriptors tell all."""
+        ...
+
+    @property
+    def commit_wanted(self) -> bool:
+        """Whether a peer waits for a commit of what was returned so far."""
+        ...
 
     def next_batch(self) -> LineBatch:
         """Return at most batch_rows lines, none when idle. The caller owns the batch.

@@ -61,7 +61,6 @@ class FileSource:
         position: Position | None = None,
     ) -> None:
         self.name = name
-        self.poll_interval_s: float | None = settings.poll if settings.follow else None
         self._settings = settings
         self._surroundings = surroundings
         self._path = surroundings.resolve(settings.path)
@@ -76,6 +75,12 @@ class FileSource:
         if self._descriptor < 0 and not settings.follow:
             message = f"source {name}: there is no file {self._path}"
             raise UserError(message, hint="correct its path, or set follow = true to wait for it")
+
+    @property
+    def poll_interval_s(self) -> float | None:
+        """0 until the end is reached, then the configured interval."""
+        at_end = self._seen_end and self._settings.follow
+        return self._settings.poll if at_end else 0.0
 
     def next_batch(self) -> LineBatch:
         """Return the next lines; SourceEnded at the end of a file that is not followed."""

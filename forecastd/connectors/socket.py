@@ -67,7 +67,6 @@ class SocketSource:
         position: Position | None = None,
     ) -> None:
         self.name = name
-        self.poll_interval_s: float | None = None
         self._settings = settings
         self._surroundings = surroundings
         self._returned: dict[str, int] = dict((position or {}).get("streams", {}))
@@ -88,6 +87,14 @@ class SocketSource:
     def address(self) -> Any:
         """The address in use, with the real port where the configured one is 0."""
         return self._listener.getsockname()
+
+    @property
+    def poll_interval_s(self) -> float | None:
+        """0 while lines are in memory, a second while a client may turn out to be too slow."""
+        clients = self._clients.values()
+        if any(client.readable and client.splitter.has_line for client in clients):
+            return 0.0
+        return 1.0 if any(client.stuck_since is not None for client in clients) else None
 
     @property
     def commit_wanted(self) -> bool:
@@ -179,8 +186,6 @@ class SocketSource:
                 connection.receive()
             elif events & (select.EPOLLHUP | select.EPOLLERR):
                 connection.drop_output()
-        stuck = any(client.stuck_since is not None for client in self._clients.values())
-        self.poll_interval_s = 1.0 if stuck else None
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):

@@ -91,8 +91,10 @@ class Connectors:
 
     def close(self) -> None:
         """Close all of them."""
-        for connector in (*self.sources.values(), *self.sinks.values()):
-            connector.close()
+        for source in self.sources.values():
+            source.close()
+        for sink in self.sinks.values():
+            sink.close()
 
 
 class Pipeline:

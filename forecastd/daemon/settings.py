@@ -17,6 +17,7 @@ from forecastd.connectors.stdin import StdinSettings
 from forecastd.connectors.stdout import StdoutSettings
 
 ENVIRONMENT_PREFIX = "FORECASTD__"
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d+)?)$"
 
 SourceSettings = Annotated[
     StdinSettings | FileSourceSettings | TcpSettings | UnixSettings, Field(discriminator="type")
@@ -30,7 +31,7 @@ class ModelSettings(Settings):
     """[model]: which artifact, and how it meets the stream."""
 
     path: str = Field(description="folder of the artifact, or of the run that made it")
-    device: str = Field("cpu", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field("cpu", pattern=DEVICE_PATTERN)
     series_max: int = Field(
         100_000, ge=1, le=100_000_000, description="live series; more are refused"
     )

@@ -172,7 +172,7 @@ class Supervisor:
         self._tellers.events.stopped(self._pipeline.counts)
 
     def _reload(self) -> None:
-        """Build first, then swap between two ticks, so that a mistake leaves everything as it is."""
+        """Build first and swap between two ticks, so that a mistake changes nothing."""
         self._signals.reload = False
         self._tellers.notifier.reloading()
         try:

@@ -1,0 +1,43 @@
+"""`forecast stream`: observations as NDJSON on stdin, forecasts as NDJSON on stdout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from forecast_cli.output import note
+
+
+def stream(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model, or of its run.")],
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Keep the states of all series in this file between calls."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    ignore_unknown: Annotated[
+        bool, typer.Option("--ignore-unknown", help="Accept lines that have other columns too.")
+    ] = False,
+    series_max: Annotated[
+        int, typer.Option(min=1, help="Most series at once; lines of further ones are rejected.")
+    ] = 100_000,
+) -> None:
+    """Answer each observation on stdin with a forecast on stdout."""
+    from forecastd.daemon.build import ArtifactModels
+    from forecastd.daemon.local import run_stdio
+
+    stepper = ArtifactModels().load(model, device, series_max)
+    result = run_stdio(stepper, state, "ignore" if ignore_unknown else "reject")
+    _summarise(result.counts)
+    if result.ended_by is not None:
+        raise typer.Exit(128 + result.ended_by)
+
+
+def _summarise(counts: Any) -> None:
+    note(f"{counts.observations} observations, {counts.forecasts} forecasts")
+    for reason, lines in counts.rejected.most_common():
+        first = counts.examples[reason]
+        text = first.line.decode(errors="backslashreplace")
+        note(f"{lines} rejected as {reason}, the first: {text[:120]!r} ({first.detail})")

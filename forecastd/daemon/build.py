@@ -1,0 +1,263 @@
+"""Puts a daemon together from its settings; the only module that knows how models are made."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from forecastd.config import Loaded
+from forecastd.connectors import SINKS, SOURCES
+from forecastd.connectors.connections import Clock, Connections
+from forecastd.connectors.contract import Sink, Source, Surroundings
+from forecastd.connectors.socket import SocketSource, listen_tcp, listen_unix
+from forecastd.daemon.control import Board, ControlServer
+from forecastd.daemon.dead_letter import DeadLetter
+from forecastd.daemon.events import Events
+from forecastd.daemon.notify import Notifier
+from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Translation
+from forecastd.daemon.restart import FolderLock, restore
+from forecastd.daemon.settings import (
+    DEVICE_PATTERN,
+    DaemonSettings,
+    ModelSettings,
+    Places,
+    load_settings,
+)
+from forecastd.daemon.supervisor import Reload, Supervisor, Tellers
+from forecastd.errors import ArtifactError, UserError
+from forecastd.runtime.arena import BOOKKEEPING
+from forecastd.runtime.stepper import Stepper
+
+_RELOADABLE = {"model", "checkpoint"}
+
+
+class Models(Protocol):
+    """Where steppers come from."""
+
+    def load(self, path: Path, device: str, series_max: int) -> Stepper:
+        """Return a stepper with a fresh arena. Raises UserError."""
+        ...
+
+    def same_vocabulary(self, old: Stepper, new: Stepper) -> bool:
+        """Whether categories have the same codes in both models."""
+        ...
+
+
+class ArtifactModels:
+    """Steppers of trained artifacts, on torch. torch is imported when the first one is loaded."""
+
+    def __init__(self) -> None:
+        self._vocabularies: dict[str, Any] = {}
+
+    def load(self, path: Path, device: str, series_max: int) -> Stepper:
+        """Load and check an artifact, and allocate its arena."""
+        from forecastd import artifact
+        from forecastd.runtime.torch_stepper import TorchStepper
+
+        chosen = choose_device(device)
+        loaded = artifact.load(path)
+        self._vocabularies[loaded.digest] = loaded.vocabulary
+        return TorchStepper(loaded, series_max, chosen)
+
+    def same_vocabulary(self, old: Stepper, new: Stepper) -> bool:
+        """Compare the vocabularies of two artifacts loaded here."""
+        return bool(self._vocabularies[old.digest] == self._vocabularies[new.digest])
+
+
+def choose_device(wanted: str) -> str:
+    """Return the device for a setting. Raises UserError where it is not there."""
+    if not re.fullmatch(DEVICE_PATTERN, wanted):
+        message = f"{wanted!r} is not a device"
+        raise UserError(message, hint="write auto, cpu, cuda or cuda:1")
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        message = f"there is no device {wanted} on this machine"
+        raise UserError(message, hint='set device = "auto" or "cpu"')
+    return wanted
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a configuration came from, so that a reload can read it again."""
+
+    path: Path
+    overrides: list[str]
+
+    def load(self) -> Loaded[DaemonSettings]:
+        """Read and validate it."""
+        return load_settings(self.path, self.overrides)
+
+
+def check(origin: Origin, models: Models) -> Stepper:
+    """Validate configuration and model without touching anything. Raises UserError."""
+    loaded = origin.load()
+    return _load(models, loaded)
+
+
+def run(
+    origin: Origin, models: Models, *, once: bool = False, clock: Clock = time.monotonic
+) -> TickCounts:
+    """Be the daemon until a signal ends it; with `once`, until its sources have ended.
+
+    Raises UserError when it cannot start, PeerError when it cannot go on, StoppedAtOnce.
+    """
+    loaded = origin.load()
+    settings, places = loaded.settings, Places(loaded)
+    with ExitStack() as stack:
+        lock = FolderLock(places.lock, "state_dir")
+        stack.callback(lock.close)
+        events = Events(settings.log.format, settings.log.level)
+        tellers = Tellers(events, Board(events.metrics), Notifier())
+        stack.callback(tellers.notifier.close)
+        stack.enter_context(_control(settings, places, tellers))
+        tellers.board.not_ready = "loading the model"
+        stepper = _load(models, loaded)
+        events.model_loaded(stepper.digest, settings.model.device, stepper.arena.series_max)
+        surroundings = Surroundings(
+            places.folder,
+            Connections(clock),
+            clock,
+            settings.limits.batch_rows,
+            settings.limits.line_bytes_max,
+        )
+        pipeline = _open(stack, stepper, loaded, surroundings)
+        _announce(events, pipeline)
+        supervisor = Supervisor(
+            pipeline,
+            surroundings.connections,
+            tellers,
+            lambda old: _build_reload(origin, loaded, models, old),
+            clock,
+        )
+        return supervisor.run(once=once, shutdown_limit_s=settings.limits.shutdown)
+
+
+def _open(
+    stack: ExitStack, stepper: Stepper, loaded: Loaded[DaemonSettings], surroundings: Surroundings
+) -> Pipeline:
+    """Restore states and open everything at the positions that belong to them."""
+    settings, places = loaded.settings, Places(loaded)
+    positions = restore(stepper, places.checkpoint)
+    dead_letter = DeadLetter(places.dead_letter, settings.dead_letter.bytes_max)
+    stack.callback(dead_letter.close)
+    connectors = Connectors({}, {})
+    stack.callback(connectors.close)
+    for name, sink in settings.sinks.items():
+        position = positions.get("sinks", {}).get(name)
+        connectors.sinks[name] = _open_sink(name, sink, surroundings, position)
+    for name, source in settings.sources.items():
+        position = positions.get("sources", {}).get(name)
+        connectors.sources[name] = _open_source(name, source, surroundings, position)
+    return Pipeline(
+        (stepper, _translation(stepper, settings.model)),
+        connectors,
+        dead_letter,
+        places.checkpoint,
+        settings.checkpoint.every,
+        surroundings.clock,
+    )
+
+
+def _open_source(name: str, settings: Any, surroundings: Surroundings, position: Any) -> Source:
+    kind: Any = SOURCES[settings.type]
+    source: Source = kind(name, settings, surroundings, position)
+    return source
+
+
+def _open_sink(name: str, settings: Any, surroundings: Surroundings, position: Any) -> Sink:
+    kind: Any = SINKS[settings.type]
+    sink: Sink = kind(name, settings, surroundings, position)
+    return sink
+
+
+def _load(models: Models, loaded: Loaded[DaemonSettings]) -> Stepper:
+    model = loaded.settings.model
+    return models.load(Places(loaded).model, model.device, model.series_max)
+
+
+def _translation(stepper: Stepper, settings: ModelSettings) -> Translation:
+    return Translation.of(stepper, settings.unknown_columns, settings.time_unit)
+
+
+@contextmanager
+def _control(settings: DaemonSettings, places: Places, tellers: Tellers) -> Iterator[None]:
+    """Serve HTTP within a block."""
+    listeners: list[socket.socket] = []
+    server: ControlServer | None = None
+    try:
+        listeners.append(listen_unix(places.api_socket, "api.socket"))
+        if settings.api.listen != "off":
+            listeners.append(listen_tcp(settings.api.listen, "api.listen"))
+        server = ControlServer(tellers.board, listeners)
+        tellers.events.control_listening([str(each.getsockname()) for each in listeners])
+        yield
+    finally:
+        if server is not None:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        if listeners:
+            places.api_socket.unlink(missing_ok=True)
+
+
+def _announce(events: Events, pipeline: Pipeline) -> None:
+    connectors = pipeline.connectors
+    for name, source in connectors.sources.items():
+        if isinstance(source, SocketSource):
+            events.source_listening(name, source.address)
+    events.started(len(pipeline.stepper.arena), list(connectors.sources), list(connectors.sinks))
+
+
+def _build_reload(
+    origin: Origin, running: Loaded[DaemonSettings], models: Models, old: Stepper
+) -> Reload:
+    """Read the configuration and the model again. Raises UserError; changes nothing."""
+    loaded = origin.load()
+    new = _load(models, loaded)
+    states = carry_states(old, new, models)
+    before, after = running.settings.model_dump(), loaded.settings.model_dump()
+    needs_restart = [key for key in after if key not in _RELOADABLE and after[key] != before[key]]
+    return Reload(
+        new,
+        _translation(new, loaded.settings.model),
+        loaded.settings.checkpoint.every,
+        states,
+        needs_restart,
+    )
+
+
+def carry_states(old: Stepper, new: Stepper, models: Models) -> str:
+    """Bring the states of one model into another; return in words what became of them.
+
+    The same model keeps all. A model of equal layout, signature and categories keeps what the
+    encoder remembers of each series (its scale and last values) and begins the rest anew: hidden
+    states have a meaning for their own weights only. Any other model begins anew.
+    """
+    snapshot = old.arena.snapshot()
+    if len(snapshot.keys) > new.arena.series_max:
+        message = f"{len(snapshot.keys)} series are live, more than the new series_max"
+        raise ArtifactError(message, hint=f"set series_max to {len(snapshot.keys)} or more")
+    layout = new.arena.layout
+    if layout != old.arena.layout or new.signature != old.signature:
+        return "begun anew: the model has another shape"
+    if new.digest == old.digest:
+        new.arena.restore(snapshot)
+        return "kept"
+    if not models.same_vocabulary(old, new):
+        return "begun anew: the model has other categories"
+    slots, _ = new.arena.claim(snapshot.keys)
+    bookkeeping = {name for name, _ in BOOKKEEPING}
+    names = layout.names or ()
+    kept = [name for name in names if name.startswith("encoder.") or name in bookkeeping]
+    for name in [*kept, *(["codes"] if "codes" in names else [])]:
+        new.arena.rows[name][slots] = snapshot.rows[name]
+    return f"kept for the encoder ({len(kept)} fields), begun anew for the network"

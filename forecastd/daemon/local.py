@@ -1,0 +1,85 @@
+"""The pipeline between standard input and output: `forecast stream`, without a server."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from forecastd.connectors.codec_ndjson import UnknownColumns
+from forecastd.connectors.connections import Clock, Connections
+from forecastd.connectors.contract import Surroundings
+from forecastd.connectors.stdin import StdinSettings, StdinSource
+from forecastd.connectors.stdout import StdoutSettings, StdoutSink
+from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Translation
+from forecastd.daemon.restart import FolderLock, restore
+from forecastd.daemon.supervisor import Signals
+from forecastd.runtime.stepper import Stepper
+
+COMMIT_INTERVAL_S = 5.0
+SHUTDOWN_LIMIT_S = 30.0
+_WAIT_S_MAX = 1.0
+
+
+class StdioResult(NamedTuple):
+    """What was done, and the signal that ended it, if one did."""
+
+    counts: TickCounts
+    ended_by: signal.Signals | None
+
+
+def run_stdio(
+    stepper: Stepper,
+    state_file: Path | None,
+    unknown_columns: UnknownColumns = "reject",
+    *,
+    descriptors: tuple[int, int] = (0, 1),
+    clock: Clock = time.monotonic,
+) -> StdioResult:
+    """Answer each observation line of one descriptor with a forecast line on the other.
+
+    state_file: states are taken from it and committed to it, at the end and every few seconds;
+    None keeps them in memory. SIGINT and SIGTERM finish what has arrived and commit. Must run in
+    the main thread. Raises UserError when the states cannot be used, PeerError when reading or
+    writing fails, BrokenPipeError when the reader is gone.
+    """
+    with ExitStack() as stack:
+        if state_file is not None:
+            lock = FolderLock(state_file.with_name(f".{state_file.name}.lock"), "the states in")
+            stack.callback(lock.close)
+            restore(stepper, state_file)
+        surroundings = Surroundings(Path(), Connections(clock), clock)
+        source = StdinSource(
+            "stdin", StdinSettings(type="stdin"), surroundings, descriptor=descriptors[0]
+        )
+        sink = StdoutSink(
+            "stdout", StdoutSettings(type="stdout"), surroundings, descriptor=descriptors[1]
+        )
+        pipeline = Pipeline(
+            (stepper, Translation.of(stepper, unknown_columns)),
+            Connectors({"stdin": source}, {"stdout": sink}),
+            None,
+            state_file,
+            COMMIT_INTERVAL_S,
+            clock,
+        )
+        stack.callback(pipeline.close)
+        return _serve(pipeline, clock)
+
+
+def _serve(pipeline: Pipeline, clock: Clock) -> StdioResult:
+    signals = Signals()
+    with signals.handled():
+        pipeline.commit()
+        while pipeline.running and signals.stop is None:
+            if not pipeline.tick().lines:
+                descriptors = [each for source in pipeline.running for each in source.descriptors()]
+                signals.wait(descriptors, min(pipeline.seconds_to_commit() or 1.0, _WAIT_S_MAX))
+        pipeline.drain()
+        deadline = clock() + SHUTDOWN_LIMIT_S
+        while pipeline.running and clock() < deadline:
+            pipeline.tick()
+        pipeline.commit()
+    return StdioResult(pipeline.counts, signals.stop)
