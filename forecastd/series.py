@@ -99,7 +99,8 @@ class Frequency:
             difference = later - earlier
             half = self.size // 2
             steps = (difference + half) // self.size
-        return np.where(later > earlier, np.maximum(steps, 1), np.minimum(steps, 0))
+        signed: IntArray = np.where(later > earlier, np.maximum(steps, 1), np.minimum(steps, 0))
+        return signed
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ class Chunk(NamedTuple):
     is padding at the end. fresh [B]: the lane starts a piece, its state must be reset. age [B]:
     steps of the piece before this chunk. values [B, T, C] NaN where missing or padded.
     times [B, T]. future [B, T + horizon - 1]: targets; those of step t start at index t.
-    lead [B]: rows before a fresh lane that are given in lead_values [B, P, C] and lead_times [B, P],
-    at their end; NaN before them.
+    lead [B]: rows before a fresh lane, given at the end of lead_values [B, P, C] and
+    lead_times [B, P]; NaN before them.
     """
 
     series: IntArray

@@ -49,8 +49,8 @@ class Inputs(NamedTuple):
 class EncoderState(NamedTuple):
     """What the features remember of a series.
 
-    seen, mean, variance: see RunningScale. latest [B, C]: last observed values. ring [B, L]: the last L values of
-    the target, holes filled with the value before.
+    seen, mean, variance: see RunningScale. latest [B, C]: last observed values. ring [B, L]: the
+    last L values of the target, holes filled with the value before.
     """
 
     seen: Tensor

@@ -51,7 +51,7 @@ class QuantileHead(nn.Module):
         median = _centre(self.centre, self.highway, y, lags)[..., None]
         steps = functional.softplus(self.steps(y))
         steps = steps.view(*steps.shape[:-1], self.horizon, self.below + self.above)
-        down, up = steps.split([self.below, self.above], -1)
+        down, up = steps[..., : self.below], steps[..., self.below :]
         lower = (median - down.cumsum(-1)).flip(-1)
         return torch.cat([lower, median, median + up.cumsum(-1)], -1)
 
