@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from forecast_cli.config import leaves, toml_value
+from forecast_cli.config import toml_value
 from forecastd.config import TrainConfig
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -50,15 +51,22 @@ def _options(command: Any) -> set[str]:
     return {option for parameter in command.params for option in parameter.opts} | {"--help"}
 
 
-def _keys(kind: type[BaseModel], before: str = "") -> Iterator[str]:
-    """Yield each setting; a map of named tables is written `sources.NAME.key`."""
+def _keys(kind: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each setting with its default; a map of named tables is written `sources.NAME.key`."""
     for name, field in kind.model_fields.items():
-        inner = list(_models_in(field.annotation))
         is_map = "dict" in str(field.annotation).lower()
+        inner = list(_models_in(field.annotation))
         for model in inner:
             yield from _keys(model, f"{before}{name}.NAME." if is_map else f"{before}{name}.")
         if not inner:
-            yield before + name
+            yield before + name, _default(field)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return "-" if value is None else toml_value(value)
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -114,32 +122,23 @@ def _section(text: str, words: str) -> str:
     return match[0] if match else ""
 
 
-def test_each_config_key_is_in_the_reference() -> None:
-    assert _missing(list(_keys(TrainConfig)), _read("docs/reference/config.md")) == []
-
-
-def test_each_default_is_in_the_reference() -> None:
+def _wrong_rows(kind: type[BaseModel], heading: str) -> dict[str, str]:
+    """Return the settings whose row in the reference is missing or has another default."""
     page = _read("docs/reference/config.md")
-    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.*?) \|", page, re.M))
-    settings = TrainConfig.model_validate({"data": {"path": "x"}})
-    wrong = {
-        key: value
-        for key, value in leaves(settings)
-        if key != "data.path" and rows.get(key) != ("-" if value is None else toml_value(value))
-    }
-    assert wrong == {}
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.*?) \|", section, re.M))
+    settings = dict(_keys(kind))
+    wrong = {key: default for key, default in settings.items() if rows.get(key) != default}
+    return wrong | dict.fromkeys(rows.keys() - settings.keys(), "no such setting")
 
 
-def test_each_config_key_of_the_daemon_is_in_the_reference() -> None:
+def test_each_setting_and_default_is_in_the_reference() -> None:
+    assert _wrong_rows(TrainConfig, "forecast.toml") == {}
+
+
+def test_each_setting_and_default_of_the_daemon_is_in_the_reference() -> None:
     settings = importlib.import_module("forecastd.daemon.settings")
-    kinds = [kind for kind in vars(settings).values() if isinstance(kind, type)]
-    roots = [
-        kind
-        for kind in kinds
-        if issubclass(kind, BaseModel) and {"sources", "sinks"} <= set(kind.model_fields)
-    ]
-    assert len(roots) == 1, "one class holds the daemon's whole config"
-    assert _missing(list(_keys(roots[0])), _read("docs/reference/config.md")) == []
+    assert _wrong_rows(settings.DaemonSettings, "forecastd.toml") == {}
 
 
 def test_each_metric_is_in_the_docs() -> None:

@@ -23,7 +23,12 @@ FILE_LINES_MAX = 400
 FILE_BYTES_MAX = 400_000
 BANNED_FOLDERS = {"utils", "common", "helpers", "core", "base"}
 LOGGERS = {"logging", "structlog", "prometheus_client"}
-CONNECTOR_PARTS = {"contract": "the protocols of sources and sinks"}
+CONNECTOR_PARTS = {
+    "contract": "the protocols of sources and sinks",
+    "connections": "the clients of a socket source, shared by tcp and unix",
+    "lines": "bytes into lines of bounded length, shared by the sources",
+}
+"""Modules among the connectors that are none, with what they are."""
 
 LONG_FUNCTIONS: dict[str, str] = {}
 """file::function -> why it is longer than FUNCTION_LINES_MAX."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from forecast_cli import config, data, doctor, init
+from forecast_cli import config, data, doctor, evaluate, init, inspect, predict, replay, train
 from forecast_cli.failures import CRASH_FOLDER_VARIABLE, guarded
 from forecastd import __version__
 
@@ -36,6 +36,11 @@ class Entry(NamedTuple):
 COMMANDS = [
     Entry("init", init.init, START),
     Entry("data check", data.check, DATA),
+    Entry("train", train.train, MODELS),
+    Entry("predict", predict.predict, MODELS),
+    Entry("evaluate", evaluate.evaluate, MODELS),
+    Entry("inspect", inspect.inspect, MODELS),
+    Entry("replay", replay.replay, LIVE),
     Entry("config show", config.show, HELP),
     Entry("config validate", config.validate, HELP),
     Entry("config schema", config.schema, HELP),
@@ -89,7 +94,12 @@ def _root(
 
 
 def _build() -> typer.Typer:
-    root = typer.Typer(cls=InTableOrder, no_args_is_help=True, pretty_exceptions_enable=False)
+    root = typer.Typer(
+        cls=InTableOrder,
+        rich_markup_mode="markdown",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
     root.callback()(_root)
     groups: dict[str, typer.Typer] = {}
     for entry in COMMANDS:
@@ -98,7 +108,7 @@ def _build() -> typer.Typer:
         if group_words:
             name = group_words[0]
             if name not in groups:
-                groups[name] = typer.Typer(no_args_is_help=True)
+                groups[name] = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True)
                 root.add_typer(
                     groups[name], name=name, help=GROUPS[name], rich_help_panel=entry.panel
                 )
