@@ -44,7 +44,8 @@ def _walk(words: str, command: Any) -> Iterator[Command]:
     if not inner:
         yield Command(words, command)
     for word, child in inner.items():
-        yield from _walk(f"{words} {word}", child)
+        if not child.hidden:  # an alias
+            yield from _walk(f"{words} {word}", child)
 
 
 def _options(command: Any) -> set[str]:

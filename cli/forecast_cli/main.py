@@ -14,7 +14,18 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from forecast_cli import config, data, doctor, evaluate, init, inspect, predict, replay, train
+from forecast_cli import (
+    config,
+    data,
+    doctor,
+    evaluate,
+    init,
+    inspect,
+    predict,
+    replay,
+    stream,
+    train,
+)
 from forecast_cli.failures import CRASH_FOLDER_VARIABLE, guarded
 from forecastd import __version__
 
@@ -40,6 +51,7 @@ COMMANDS = [
     Entry("predict", predict.predict, MODELS),
     Entry("evaluate", evaluate.evaluate, MODELS),
     Entry("inspect", inspect.inspect, MODELS),
+    Entry("stream", stream.stream, LIVE),
     Entry("replay", replay.replay, LIVE),
     Entry("config show", config.show, HELP),
     Entry("config validate", config.validate, HELP),
