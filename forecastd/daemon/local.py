@@ -74,7 +74,8 @@ def _serve(pipeline: Pipeline, clock: Clock) -> StdioResult:
     with signals.handled():
         pipeline.commit()
         while pipeline.running and signals.stop is None:
-            if not pipeline.tick().lines:
+            counts = pipeline.tick()
+            if not counts.lines and not counts.ended:
                 descriptors = [each for source in pipeline.running for each in source.descriptors()]
                 signals.wait(descriptors, min(pipeline.seconds_to_commit() or 1.0, _WAIT_S_MAX))
         pipeline.drain()

@@ -136,7 +136,8 @@ class Supervisor:
             while self._signals.stop is None and not (once and not self._pipeline.running):
                 if self._signals.reload:
                     self._reload()
-                if not self._tick().lines:
+                counts = self._tick()
+                if not counts.lines and not counts.ended:
                     self._wait()
             self._end(shutdown_limit_s)
         return self._pipeline.counts

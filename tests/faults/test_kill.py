@@ -1,0 +1,148 @@
+"""kill -9 at 20 random moments under load: no observation is lost, and the numbers are the same.
+
+The moments are counted in ticks of the daemon from a fixed seed, so the load decides, not a clock.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from daemon_process import MEAN_DAEMON, DaemonProcess, StreamClient
+from steppers import MeanStepper
+
+from forecastd.connectors.contract import LineBatch
+from forecastd.daemon.pipeline import Translation
+
+KILLS = 20
+TICKS_MAX = 30
+SERIES = 50
+STEPS = 800
+
+CONFIG = """
+state_dir = "state"
+model = {{ path = "mean" }}
+checkpoint = {{ every = "20ms" }}
+limits = {{ batch_rows = 64 }}
+api = {{ listen = "off" }}
+[sources.in]
+{source}
+[sinks.out]
+{sink}
+"""
+
+
+def observation_lines() -> list[bytes]:
+    """Each series has an observation an hour; series are interleaved at random."""
+    rng = np.random.default_rng(7)
+    start = np.datetime64("2013-01-01T00", "h")
+    order = rng.permuted(np.repeat(np.arange(SERIES), STEPS))
+    seen = np.zeros(SERIES, int)
+    lines = []
+    for series in order.tolist():
+        stamp = str(start + seen[series])
+        seen[series] += 1
+        value = round(float(rng.normal(10, 3)), 3)
+        line = {"unique_id": f"s{series}", "ds": f"{stamp}:00:00", "y": value}
+        lines.append(json.dumps(line).encode())
+    return lines
+
+
+def uninterrupted(lines: list[bytes]) -> list[bytes]:
+    """Return the forecast line of each observation, from one life that nobody ends."""
+    stepper = MeanStepper()
+    translation = Translation.of(stepper)
+    decoded = translation.decoder.decode(LineBatch("in", lines))
+    assert decoded.rejects == []
+    result = stepper.step(decoded.batch)
+    return [line.rstrip(b"\n") for line in translation.encoder.encode(result.forecasts).lines]
+
+
+def by_key(lines: list[bytes]) -> dict[tuple[str, str], bytes]:
+    """Drop repeats by (series, origin); repeats that differ are a failure."""
+    found: dict[tuple[str, str], bytes] = {}
+    for line in lines:
+        forecast = json.loads(line)
+        key = (forecast["unique_id"], forecast["cutoff"])
+        assert found.setdefault(key, line) == line
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_socket_client_loses_nothing(kind: str, tmp_path: Path) -> None:
+    lines = observation_lines()
+    with tempfile.TemporaryDirectory() as short:  # for the length of a UNIX socket's path
+        address = f"{short}/in.sock" if kind == "unix" else ("127.0.0.1", free_port())
+        where = f'path = "{address}"' if kind == "unix" else f'listen = "127.0.0.1:{address[1]}"'
+        config = CONFIG.format(source=f'type = "{kind}"\n{where}', sink='type = "reply"')
+        (tmp_path / "forecastd.toml").write_text(config)
+        client = StreamClient("meter", lines)
+        rng = random.Random(11)
+        kills = 0
+        done = False
+        while not done:
+            with DaemonProcess([*MEAN_DAEMON, "forecastd.toml"], tmp_path) as daemon:
+                daemon.wait_for("READY=1")
+                killer = Killer(daemon, rng.randint(1, TICKS_MAX) if kills < KILLS else 0)
+                done = client.play(address, *killer.watch())
+                kills += killer.killed
+    assert kills == KILLS
+    assert client.positions == sorted(client.positions)
+    assert client.positions[-1] > 0
+    assert by_key(client.answers) == by_key(uninterrupted(lines))
+
+
+@pytest.mark.process
+def test_a_file_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    lines = observation_lines()
+    (tmp_path / "in.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
+    config = CONFIG.format(
+        source='type = "file"\npath = "in.ndjson"\nfollow = false',
+        sink='type = "file"\npath = "out.ndjson"',
+    )
+    (tmp_path / "forecastd.toml").write_text(config)
+    command = [*MEAN_DAEMON, "forecastd.toml", "--once"]
+    rng = random.Random(12)
+    kills = 0
+    while kills < KILLS:
+        with DaemonProcess(command, tmp_path) as daemon:
+            daemon.wait_for("READY=1")
+            daemon.wait_for("WATCHDOG=1", count=rng.randint(1, TICKS_MAX))
+            daemon.kill()
+            kills += 1
+    with DaemonProcess(command, tmp_path) as daemon:
+        assert daemon.wait() == 0
+    assert (tmp_path / "out.ndjson").read_bytes().splitlines() == uninterrupted(lines)
+
+
+class Killer:
+    """Kills a daemon after its next `ticks` ticks; never, if that is 0."""
+
+    def __init__(self, daemon: DaemonProcess, ticks: int) -> None:
+        self.killed = 0
+        self._daemon = daemon
+        self._ticks_left = ticks
+
+    def watch(self):
+        """Return what StreamClient.play wants: a socket to watch, and what to call then."""
+        return self._daemon.notice_socket, self._on_notice
+
+    def _on_notice(self) -> None:
+        ticks = self._daemon.read_notices().count("WATCHDOG=1")
+        if self._ticks_left > 0 and not self.killed:
+            self._ticks_left -= ticks
+            if self._ticks_left <= 0:
+                self._daemon.kill()
+                self.killed = 1
