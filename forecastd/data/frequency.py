@@ -125,9 +125,13 @@ def _counted_season(series: list[NDArray[np.float64]], longest: int) -> tuple[in
 
 
 def _sample(values: Sequence[FloatArray]) -> list[NDArray[np.float64]]:
-    """Take the newest rows of some evenly spread series: enough to judge, bounded in cost."""
+    """Take the newest rows of some evenly spread series: enough to judge, bounded in cost.
+
+    A few wild values would hide any season, so the outermost are cut back, here and once more
+    after the moving mean, which spreads them.
+    """
     stride = max(1, -(-len(values) // SERIES_MAX))
-    return [np.asarray(one[-ROWS_MAX:], np.float64) for one in values[::stride]]
+    return [_cut_back(one[-ROWS_MAX:].astype(np.float64), 0.005) for one in values[::stride]]
 
 
 def _correlation(series: list[NDArray[np.float64]], window: int, lag: int) -> float:
@@ -136,18 +140,25 @@ def _correlation(series: list[NDArray[np.float64]], window: int, lag: int) -> fl
     for one in series:
         if len(one) < 3 * lag:
             continue
-        rest = one - _moving_mean(one, window)
+        rest = _cut_back(one - _moving_mean(one, window), 0.02)
         early, late = rest[:-lag], rest[lag:]
         both = np.isfinite(early) & np.isfinite(late)
         if np.count_nonzero(both) < 2 * lag:
             continue
-        # A few wild values would hide any season, so the outermost 2 % are cut back.
-        low, high = np.quantile(rest[np.isfinite(rest)], [0.02, 0.98])
-        early, late = np.clip(early[both], low, high), np.clip(late[both], low, high)
+        early, late = early[both], late[both]
         early, late = early - early.mean(), late - late.mean()
         scale = float(np.sqrt((early**2).mean() * (late**2).mean()))
         found.append(float((early * late).mean()) / scale if scale > 1e-9 else 0.0)
     return float(np.median(found)) if found else 0.0
+
+
+def _cut_back(values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Bring the outermost values of either side to the quantile at `share`; NaN stays."""
+    known = values[np.isfinite(values)]
+    if len(known) == 0:
+        return values
+    low, high = np.quantile(known, [share, 1 - share])
+    return np.clip(values, low, high)
 
 
 def _moving_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
