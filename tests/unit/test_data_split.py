@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecastd.config import DataSettings, SplitSettings
@@ -89,6 +89,7 @@ sizes = st.one_of(
 )
 
 
+@settings(max_examples=40)  # each writes a store durably
 @given(
     lengths=st.lists(st.integers(1, 80), min_size=1, max_size=4),
     starts=st.lists(st.integers(0, 50), min_size=4, max_size=4),

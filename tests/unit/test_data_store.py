@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecastd.config import DataSettings
@@ -94,6 +94,7 @@ def test_rows_without_key_or_time_are_counted(tmp_path: Path) -> None:
         stored(tmp_path, frame[1:3], "none", id="unique_id", freq="1h")
 
 
+@settings(max_examples=40)  # each writes a store durably
 @given(
     rows=st.dictionaries(
         st.tuples(st.sampled_from("abc"), st.integers(0, 60)),
