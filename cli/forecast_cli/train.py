@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:  # help does not need it
-    from forecastd.config import TrainConfig
     from forecastd.training.run import Prepared, Run
     from forecastd.training.trainer import Report
 
@@ -125,6 +124,7 @@ def _train(prepared: Prepared) -> tuple[Run, int]:
             signal.signal(name, handler)
 
 
-def _data_path(prepared: Prepared) -> str:
-    config: TrainConfig = prepared.task.config
-    return config.data.path
+def _data_path(prepared: Prepared) -> Path:
+    """Return the data set as one can type it here."""
+    path = prepared.base / Path(prepared.task.config.data.path).expanduser()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from forecastd.artifact import Artifact
-from forecastd.data.lanes import Chunk, Shape, pieces_of, sweep_plan, walk
+from forecastd.data.lanes import Shape, pieces_of, sweep_plan, walk
 from forecastd.data.store import Store
 from forecastd.errors import DataError
 from forecastd.evaluation.baselines import fill_last, fill_season, last_value, seasonal_naive
@@ -46,50 +47,59 @@ def evaluate(
     pieces = pieces_of(store, store.offsets[:-1], np.maximum(end - horizon, 0), end)
     shape = Shape(steps_at_once(artifact.spec, LANES), horizon, 0)
     walker = Walker(artifact.network, artifact.clocks, artifact.vocabulary.encode(store.keys))
-    scorer = _Scorer(artifact, store, begin, end)
+    board = Scoreboard(artifact, store)
     total, done = sum(p.end - p.begin for p in pieces), 0
     with torch.inference_mode():
         for chunk in walk(store, sweep_plan(pieces, LANES), shape):
-            values = walker.unroll(chunk).unscaled().numpy(force=True)
-            scorer.add(chunk, values.astype(np.float32))
+            values = walker.unroll(chunk).unscaled().float().numpy(force=True)
+            for lane, series in enumerate(chunk.series.tolist()):
+                rows = chunk.rows[lane] + np.arange(chunk.length[lane])
+                steps = np.flatnonzero(
+                    _scored(store, rows, int(begin[series]), int(end[series]) - horizon)
+                )
+                board.add(series, rows[steps], values[lane, steps])
             done += int(chunk.length.sum())
             report(done, total)
-    return scorer.result()
+    return board.result()
 
 
-class _Scorer:
-    def __init__(self, artifact: Artifact, store: Store, begin: IntArray, end: IntArray) -> None:
-        self.store, self.begin, self.end = store, begin, end
+def _scored(store: Store, rows: IntArray, begin: int, stop: int) -> NDArray[np.bool_]:
+    """Say which rows are origins: observed, first target at `begin` or later, before `stop`."""
+    inside: NDArray[np.bool_] = (rows >= begin - 1) & (rows < stop)
+    return inside & store.observed[rows] if len(rows) else inside
+
+
+class Scoreboard:
+    """Adds up how good forecasts are, whoever made them, beside the naive ones.
+
+    Truth is read from the store; what is missing, or beyond a hole that resets the state, is not scored.
+    """
+
+    def __init__(self, artifact: Artifact, store: Store) -> None:
+        self.store = store
         self.signature = artifact.signature
         self.mase_scale, self.deviation = _scales(artifact, store)
-        quantiles = artifact.signature.quantiles
-        self.model = Scores(self.signature, quantiles)
+        self.model = Scores(self.signature, artifact.signature.quantiles)
         self.last = Scores(self.signature, ())
         self.seasonal = Scores(self.signature, ())
         self.origins = 0
         self.scored: set[int] = set()
         self._filled: dict[int, tuple[FloatArray, FloatArray]] = {}
 
-    def add(self, chunk: Chunk, forecasts: FloatArray) -> None:
-        """Score the origins of a chunk; forecasts [B, T, horizon, Q]."""
-        horizon = self.signature.horizon
-        for lane, series in enumerate(chunk.series.tolist()):
-            rows = chunk.rows[lane] + np.arange(chunk.length[lane])
-            first = max(self.begin[series] - 1, self.store.offsets[series])
-            fits = (rows >= first) & (rows + horizon < self.end[series])
-            steps = np.flatnonzero(fits & self.store.observed[rows]) if len(rows) else rows
-            if len(steps) == 0:
-                continue
-            truth = np.lib.stride_tricks.sliding_window_view(chunk.future[lane], horizon)[steps]
-            self._score(series, rows[steps], forecasts[lane, steps], truth)
-
-    def _score(self, series: int, rows: IntArray, forecast: FloatArray, truth: FloatArray) -> None:
+    def add(self, series: int, rows: IntArray, forecast: FloatArray) -> None:
+        """Score forecasts [n, horizon, Q] of one series made at its rows [n]."""
+        if len(rows) == 0:
+            return
         horizon, season = self.signature.horizon, self.signature.season
         start = int(self.store.offsets[series])
         by_last, by_season = self._fillings(series)
         latest = last_value(by_last, rows - start, horizon)
         seasonal = seasonal_naive(by_season, rows - start, horizon, season)
         seasonal = np.where(np.isfinite(seasonal), seasonal, latest)
+        segment_ends = self.store.segments[:, 2]
+        stops = segment_ends[np.searchsorted(segment_ends, rows, side="right")][:, None]
+        ahead = rows[:, None] + np.arange(1, horizon + 1)
+        truth = np.where(ahead < stops, self.store.values[np.minimum(ahead, stops - 1), 0], np.nan)
         truth = np.where(np.isfinite(latest), truth, np.nan)
         scale = np.full(len(rows), self.mase_scale[series])
         deviation = np.full(len(rows), self.deviation[series])

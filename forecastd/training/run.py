@@ -81,9 +81,10 @@ def read_config(folder: Path) -> tuple[TrainConfig, Path]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training that is ready to start."""
+    """A training that is ready to start. base: where relative paths of its settings start."""
 
     folder: Path
+    base: Path
     store: Store
     task: Task
     trainer: Trainer
@@ -110,7 +111,7 @@ def prepare_run(config: TrainConfig, base: Path, folder: Path, *, resume: bool) 
     write_durably(folder / "config.json", json.dumps(settings, indent=2).encode())
     if resume:
         trainer.resume()
-    return Prepared(folder, store, trainer.task, trainer)
+    return Prepared(folder, base, store, trainer.task, trainer)
 
 
 def train(prepared: Prepared, report: Callable[[Report], None], stop: Callable[[], bool]) -> Run:

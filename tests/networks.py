@@ -1,0 +1,66 @@
+"""Networks and inputs that several tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from forecastd.features.encoder import FeatureSpec, Inputs
+from forecastd.network.model import ForecastNetwork
+from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
+
+CHANNELS, CLOCKS, CATEGORIES = 2, 1, 4
+
+SPECS = {
+    "lstm_quantile": NetworkSpec(
+        FeatureSpec(CHANNELS, ("hour",), 12.0, 16, 3, (CATEGORIES,)),
+        lstm_chain(8, 1, 0.3, "sequence"),
+        HeadSpec("quantile", 5, (0.1, 0.5, 0.9), 16),
+    ),
+    "two_layers": NetworkSpec(
+        FeatureSpec(CHANNELS, ("hour",), 5.0, 7, 2, (CATEGORIES,)),
+        lstm_chain(6, 2, 0.2, "sequence"),
+        HeadSpec("quantile", 3, (0.025, 0.1, 0.5, 0.9, 0.975), 7),
+    ),
+    "point_without_lags": NetworkSpec(
+        FeatureSpec(CHANNELS, ("hour",), 24.0, 0, 0, (CATEGORIES,)),
+        lstm_chain(4, 1, 0.0, "sequence"),
+        HeadSpec("point", 4, (), 0),
+    ),
+}
+
+
+def network(spec: NetworkSpec, dtype: torch.dtype, seed: int = 0) -> ForecastNetwork:
+    """Return a random network in evaluation mode whose highway is not zero."""
+    torch.manual_seed(seed)
+    made = ForecastNetwork(spec)
+    highway = getattr(made.head, "highway", None)
+    if highway is not None:
+        torch.nn.init.normal_(highway.weight, std=0.2)
+    return made.to(dtype).eval()
+
+
+def inputs(series: int, steps: int, seed: int, dtype: torch.dtype) -> Inputs:
+    """Return series as they are found: walks, far from zero, constant, with holes, all missing.
+
+    The values are float32 numbers whatever `dtype`, as in the store.
+    """
+    dice = np.random.default_rng(seed)
+    values = dice.normal(size=(series, steps, CHANNELS)).cumsum(1) * 3 + 1000
+    values[dice.random(values.shape) < 0.2] = np.nan
+    kinds = dice.integers(0, 5, series)
+    values[kinds == 1] = 5.0
+    values[kinds == 2, : steps // 3] = np.nan
+    values[kinds == 3] *= 1e-6
+    values[kinds == 4, :, 0] = np.nan
+    codes = dice.integers(0, CATEGORIES, (series, 1))
+    return Inputs(
+        torch.from_numpy(values.astype(np.float32)).to(dtype),
+        torch.from_numpy(dice.normal(size=(series, steps, 2 * CLOCKS))).to(dtype),
+        torch.from_numpy(codes),
+    )
+
+
+def cut(x: Inputs, steps: slice) -> Inputs:
+    """Return some of the steps."""
+    return Inputs(x.values[:, steps], x.clocks[:, steps], x.codes)
