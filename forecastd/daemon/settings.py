@@ -15,6 +15,7 @@ from forecastd.connectors.reply import ReplySettings
 from forecastd.connectors.socket import TcpSettings, UnixSettings, check_listen
 from forecastd.connectors.stdin import StdinSettings
 from forecastd.connectors.stdout import StdoutSettings
+from forecastd.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "FORECASTD__"
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d+)?)$"
@@ -139,4 +140,7 @@ class Places:
 
 def load_settings(path: Path, overrides: list[str] | None = None) -> Loaded[DaemonSettings]:
     """Read forecastd.toml. Raises ConfigError with all problems."""
+    if not path.is_file():
+        hint = "give the daemon's configuration with --config; docs/guides/daemon.md has an example"
+        raise ConfigError([f"{path}: there is no such file"], hint=hint)
     return load(DaemonSettings, path, overrides=overrides, prefix=ENVIRONMENT_PREFIX)
