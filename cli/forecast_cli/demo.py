@@ -110,20 +110,27 @@ def _play(config: Path) -> Played:
         command = ["forecast", "replay", str(DATA / "forecast.toml"), "--from", PLAY_FROM]
         command += ["--to", f"unix://{config.parent / 'stations.sock'}"]
         _announce(command)
-        start = time.monotonic()
-        replay = subprocess.run(_installed(command), stdout=subprocess.PIPE, check=False)
-        seconds = time.monotonic() - start
-        if replay.returncode:
-            raise typer.Exit(replay.returncode)
+        forecasts, seconds = _replay(command)
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait()
-    forecasts: Forecasts = defaultdict(dict)
-    lines = replay.stdout.splitlines()
-    for line in lines:
-        forecast = json.loads(line)
-        forecasts[forecast["unique_id"]][forecast["cutoff"]] = forecast
-    return Played(forecasts, len(lines), seconds)
+    by_origin: Forecasts = defaultdict(dict)
+    for forecast in forecasts:
+        by_origin[forecast["unique_id"]][forecast["cutoff"]] = forecast
+    return Played(by_origin, len(forecasts), seconds)
+
+
+def _replay(command: list[str]) -> tuple[list[dict[str, Any]], float]:
+    """Run a replay; return the forecasts it printed and the seconds from the first to the last."""
+    forecasts, first = [], 0.0
+    with subprocess.Popen(_installed(command), stdout=subprocess.PIPE) as replay:
+        for line in replay.stdout or ():
+            first = first or time.monotonic()
+            forecasts.append(json.loads(line))
+        seconds = time.monotonic() - first
+    if replay.returncode:
+        raise typer.Exit(replay.returncode)
+    return forecasts, seconds
 
 
 def _wait_ready(daemon: subprocess.Popen[bytes], api: Path) -> None:

@@ -27,7 +27,6 @@ DEPENDENCIES = [
     "prometheus-client",
     "structlog",
     "tomlkit",
-    "plotille",
 ]
 GIB = 1 << 30
 DISK_GIB_MIN = 1.0
