@@ -23,7 +23,8 @@ WATCHDOG_US = 2000
 class DaemonProcess:
     """Starts a daemon, follows what it tells systemd, and ends it."""
 
-    def __init__(self, command: list[str], folder: Path) -> None:
+    def __init__(self, command: list[str], folder: Path, stdout: int | None = None) -> None:
+        self.heard: list[str] = []
         self._folder = tempfile.TemporaryDirectory()  # UNIX socket paths are at most 107 bytes
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = f"{self._folder.name}/notify"
@@ -37,7 +38,12 @@ class DaemonProcess:
         }
         self.log = (folder / "daemon.log").open("ab+")
         self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stderr=self.log, stdin=subprocess.DEVNULL
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=self.log,
         )
         self._pidfd = os.pidfd_open(self.process.pid)
 
@@ -68,7 +74,9 @@ class DaemonProcess:
 
     def read_notices(self) -> list[str]:
         """Return the lines of one message, as told to systemd."""
-        return self._notices.recv(4096).decode().splitlines()
+        lines = self._notices.recv(4096).decode().splitlines()
+        self.heard += lines
+        return lines
 
     def wait_for(self, notice: str, count: int = 1) -> None:
         """Return when the daemon has said `notice` so often; fail when it ends before."""
