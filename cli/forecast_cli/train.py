@@ -48,7 +48,7 @@ def train(
     if as_json:
         print_json(result | {"finished": run.outcome.finished, "digest": run.artifact.digest})
     else:
-        note(f"best epoch {metrics['best_epoch']} of {metrics['epochs']} in {metrics['seconds']} s")
+        note(f"{_best(metrics)}; {metrics['epochs']} epochs in {metrics['seconds']} s")
         print(run.folder / "model")
     if interrupted:
         note(f"interrupted; go on with: forecast train --resume {run.folder}")
@@ -58,24 +58,20 @@ def train(
 
 
 def _prepared(config: Path, overrides: list[str], *, resume: bool) -> Prepared:
-    from datetime import UTC, datetime
-
     from forecastd.config import TrainConfig, load
     from forecastd.errors import ConfigError
-    from forecastd.training.run import new_folder, prepare_run, read_config
+    from forecastd.training.run import resume_run, start_run
 
     if resume:
         if overrides:
             problem = "--resume goes on with the settings of the run; other settings change it"
             raise ConfigError([problem], hint="leave them out, or start a new run")
-        saved, base = read_config(config)
-        return prepare_run(saved, base, config, resume=True)
+        return resume_run(config)
     loaded = load(TrainConfig, config, overrides=overrides)
     runs = Path(loaded.settings.run.dir).expanduser()
     if loaded.origin("run.dir") != "--set":
         runs = loaded.folder / runs
-    folder = new_folder(runs, datetime.now(UTC))
-    return prepare_run(loaded.settings, loaded.folder, folder, resume=False)
+    return start_run(loaded.settings, loaded.folder, runs)
 
 
 def _opening(prepared: Prepared) -> str:
@@ -122,6 +118,12 @@ def _train(prepared: Prepared) -> tuple[Run, int]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+def _best(metrics: dict[str, object]) -> str:
+    if "valid_loss" not in metrics:
+        return "the weights are the newest: nothing was validated"
+    return f"the weights are those of epoch {metrics['best_epoch']}"
 
 
 def _data_path(prepared: Prepared) -> Path:

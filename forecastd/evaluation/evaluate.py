@@ -72,7 +72,7 @@ def _scored(store: Store, rows: IntArray, begin: int, stop: int) -> NDArray[np.b
 class Scoreboard:
     """Adds up how good forecasts are, whoever made them, beside the naive ones.
 
-    Truth is read from the store; what is missing, or beyond a hole that resets the state, is not scored.
+    Truth is read from the store; what is missing or beyond a hole that resets is not scored.
     """
 
     def __init__(self, artifact: Artifact, store: Store) -> None:

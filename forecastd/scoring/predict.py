@@ -6,6 +6,7 @@ the same numbers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ def predict(
                 report(done, total)
         publish_file(partial, target)
     except OSError as error:
-        message = f"cannot write {target}: {error.strerror or error}"
+        reason = os.strerror(error.errno) if error.errno else error
+        message = f"cannot write {target}: {reason}"
         raise UserError(message, hint="choose another file with -o") from error
     finally:
         partial.unlink(missing_ok=True)

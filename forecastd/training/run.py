@@ -5,8 +5,9 @@ runs/2026-11-21T0741-1/
   metrics.jsonl   one line per epoch
   model/          the artifact with the best weights
   last/           where an interrupted training goes on; removed when it is finished
-  store/          the prepared data, shared between runs of the same input
   result.json     what came out
+runs/store/       the prepared data, shared by the runs of the same input
+runs/latest       the newest run that saved a model
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,6 @@ def new_folder(runs: Path, now: datetime) -> Path:
             folder = runs / f"{now:%Y-%m-%dT%H%M}-{number}"
             if not folder.exists():
                 folder.mkdir(parents=True)
-                point_link(runs / "latest", folder.name)
                 return folder
     except OSError as error:
         message = f"cannot make a run folder in {runs}: {error.strerror}"
@@ -90,28 +90,44 @@ class Prepared:
     trainer: Trainer
 
 
-def prepare_run(config: TrainConfig, base: Path, folder: Path, *, resume: bool) -> Prepared:
-    """Prepare the data and build the trainer. base: where relative paths of the settings start."""
+def start_run(config: TrainConfig, base: Path, runs: Path) -> Prepared:
+    """Prepare the data, and only when it is usable make a run folder in `runs`.
+
+    base: where relative paths of the settings start. Raises UserError.
+    """
+    store, task = _task(config, base, runs)
+    folder = new_folder(runs, datetime.now(UTC))
+    settings = {"settings": config.model_dump(), "base": str(base)}
+    write_durably(folder / "config.json", json.dumps(settings, indent=2).encode())
+    return Prepared(folder, base, store, task, Trainer(task, folder / "last"))
+
+
+def resume_run(folder: Path) -> Prepared:
+    """Go on with an interrupted run. Raises UserError when that is not possible."""
+    folder = folder.resolve()
+    config, base = read_config(folder)
+    store, task = _task(config, base, folder.parent)
+    trainer = Trainer(task, folder / "last")
+    trainer.resume()
+    return Prepared(folder, base, store, task, trainer)
+
+
+def _task(config: TrainConfig, base: Path, runs: Path) -> tuple[Store, Task]:
     if config.train.device.startswith("cuda") and not torch.cuda.is_available():
         problem = f"train.device: {config.train.device} is asked for but CUDA is not available"
         raise ConfigError([problem], hint="use cpu or auto; `forecast doctor` tells more")
-    store = prepare(config.data, base, folder.parent / "store" / _store_name(config))
+    store = prepare(config.data, base, runs / "store" / _store_name(config))
     parts = split(store, config.split)
     material = Material(store, parts, train_statistics(store, parts))
     signature = signature_of(config, store)
     vocabulary = Vocabulary.learn(store.keys, store.static)
     spec = network_spec(config, signature, vocabulary, material)
-    pace = pace_of(config, spec, material)
     names = spec.features.clocks
     clocks = partial(
         clock_columns, clocks=names, frequency=store.frequency, season=signature.season
     )
-    trainer = Trainer(Task(config, material, vocabulary, spec, pace, clocks), folder / "last")
-    settings = {"settings": config.model_dump(), "base": str(base)}
-    write_durably(folder / "config.json", json.dumps(settings, indent=2).encode())
-    if resume:
-        trainer.resume()
-    return Prepared(folder, base, store, trainer.task, trainer)
+    pace = pace_of(config, spec, material)
+    return store, Task(config, material, vocabulary, spec, pace, clocks)
 
 
 def train(prepared: Prepared, report: Callable[[Report], None], stop: Callable[[], bool]) -> Run:
@@ -136,6 +152,7 @@ def train(prepared: Prepared, report: Callable[[Report], None], stop: Callable[[
     )
     result = {"finished": outcome.finished, "digest": saved.digest, "metrics": saved.metrics}
     write_durably(prepared.folder / "result.json", json.dumps(result, indent=2).encode())
+    point_link(prepared.folder.parent / "latest", prepared.folder.name)
     if outcome.finished:
         shutil.rmtree(prepared.folder / "last", ignore_errors=True)
     return Run(prepared.folder, saved, outcome)
@@ -147,11 +164,10 @@ def _artifact(prepared: Prepared, outcome: Outcome) -> Artifact:
     metrics: dict[str, Any] = {
         "epochs": progress.epoch,
         "steps": progress.steps,
-        "best_epoch": progress.best_epoch + 1,
         "seconds": round(progress.seconds, 1),
     }
     if np.isfinite(progress.best):
-        metrics["valid_loss"] = progress.best
+        metrics |= {"best_epoch": progress.best_epoch + 1, "valid_loss": progress.best}
     return Artifact(
         signature=signature_of(task.config, store),
         spec=task.spec,

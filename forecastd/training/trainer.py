@@ -113,7 +113,8 @@ class Trainer:
         progress.seconds = time.monotonic() - started
         if not finished:
             state.save(self.last, progress, self._memory())
-        self.network.load_state_dict(self.best_weights)
+        if progress.best < float("inf"):
+            self.network.load_state_dict(self.best_weights)
         self.network.encoder.embed_unknown_as_mean()
         return Outcome(self.network.eval(), progress, finished)
 
@@ -183,9 +184,7 @@ class Trainer:
         progress, pace = self.progress, self.task.pace
         due = (progress.epoch + 1) % pace.validate_every == 0 or progress.epoch + 1 == pace.epochs
         valid = self._validate() if due else None
-        if valid is None and due:
-            self.best_weights, progress.best_epoch = self._weights(), progress.epoch
-        elif valid is not None and valid < progress.best:
+        if valid is not None and valid < progress.best:
             self.best_weights, progress.best_epoch = self._weights(), progress.epoch
             progress.best, progress.without_gain = valid, 0
         elif valid is not None:
