@@ -11,7 +11,7 @@ from forecastd.errors import ArtifactError
 from forecastd.features.encoder import Encoded, Encoder, EncoderState, Inputs
 from forecastd.network.heads import HEADS
 from forecastd.network.layers import LAYERS, Layer, LayerState, LstmState
-from forecastd.network.spec import NetworkSpec
+from forecastd.network.spec import LayerSpec, NetworkSpec
 
 
 class NetworkState(NamedTuple):
@@ -43,10 +43,7 @@ class ForecastNetwork(nn.Module):
         self.layers = nn.ModuleDict()
         width = spec.features.width
         for layer in spec.layers:
-            if layer.kind not in LAYERS:
-                message = f"layer {layer.name!r} has the unknown kind {layer.kind!r}"
-                raise ArtifactError(message, hint=f"known: {', '.join(LAYERS)}")
-            self.layers[layer.name] = LAYERS[layer.kind](width, **layer.options)
+            self.layers[layer.name] = _build(layer, width)
             width = self._layer(layer.name).width
         if spec.head.kind not in HEADS:
             message = f"the head has the unknown kind {spec.head.kind!r}"
@@ -115,6 +112,17 @@ class ForecastNetwork(nn.Module):
 
     def _layer(self, name: str) -> Layer:
         return cast(Layer, self.layers[name])
+
+
+def _build(layer: LayerSpec, width: int) -> nn.Module:
+    if layer.kind not in LAYERS:
+        message = f"layer {layer.name!r} has the unknown kind {layer.kind!r}"
+        raise ArtifactError(message, hint=f"known: {', '.join(LAYERS)}")
+    try:
+        return LAYERS[layer.kind](width, **layer.options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        message = f"layer {layer.name!r} cannot be built from its options: {error}"
+        raise ArtifactError(message) from error
 
 
 def detach(state: NetworkState) -> NetworkState:

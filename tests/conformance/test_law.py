@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import SPECS, cut, inputs, network
 from torch import Tensor
 
 from forecastd.features.scaling import RunningScale
@@ -19,7 +20,6 @@ from forecastd.network.heads import HEADS
 from forecastd.network.layers import LAYERS, Layer
 from forecastd.network.model import flatten
 from forecastd.network.spec import HeadSpec
-from tests.networks import SPECS, cut, inputs, network
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 LAYER_OPTIONS = {"lstm": {"hidden": 8}, "dropout": {"share": 0.5}}
