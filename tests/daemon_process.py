@@ -16,6 +16,9 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("mean_daemon.py")
 MEAN_DAEMON = (sys.executable, str(SCRIPT))
+TICKS_MAX = 30
+"""A daemon to be killed lives for so many ticks at most."""
+
 WATCHDOG_US = 2000
 """So small that the daemon reports nearly every tick: tests count ticks instead of seconds."""
 
@@ -203,6 +206,37 @@ class StreamClient:
             self.acked = json.loads(line)["ack"]
         else:
             self.answers.append(line)
+
+
+class Killer:
+    """Kills a daemon after its next `ticks` ticks; never, if that is 0."""
+
+    def __init__(self, daemon: DaemonProcess, ticks: int) -> None:
+        self.killed = 0
+        self._daemon = daemon
+        self._ticks_left = ticks
+
+    def watch(self) -> tuple[socket.socket, Callable[[], None]]:
+        """Return what StreamClient.play wants: a socket to watch, and what to call then."""
+        return self._daemon.notice_socket, self._on_notice
+
+    def _on_notice(self) -> None:
+        ticks = self._daemon.read_notices().count("WATCHDOG=1")
+        if self._ticks_left > 0 and not self.killed:
+            self._ticks_left -= ticks
+            if self._ticks_left <= 0:
+                self._daemon.kill()
+                self.killed = 1
+
+
+def by_key(lines: list[bytes]) -> dict[tuple[str, str], bytes]:
+    """Drop repeats by (series, origin); repeats that differ are a failure."""
+    found: dict[tuple[str, str], bytes] = {}
+    for line in lines:
+        forecast = json.loads(line)
+        key = (forecast["unique_id"], forecast["cutoff"])
+        assert found.setdefault(key, line) == line
+    return found
 
 
 class _Reader:

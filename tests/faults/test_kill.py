@@ -13,14 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from daemon_process import MEAN_DAEMON, DaemonProcess, StreamClient
+from daemon_process import (
+    MEAN_DAEMON,
+    TICKS_MAX,
+    DaemonProcess,
+    Killer,
+    StreamClient,
+    by_key,
+)
 from steppers import MeanStepper
 
 from forecastd.connectors.contract import LineBatch
 from forecastd.daemon.pipeline import Translation
 
 KILLS = 20
-TICKS_MAX = 30
 SERIES = 50
 STEPS = 800
 
@@ -61,16 +67,6 @@ def uninterrupted(lines: list[bytes]) -> list[bytes]:
     assert decoded.rejects == []
     result = stepper.step(decoded.batch)
     return [line.rstrip(b"\n") for line in translation.encoder.encode(result.forecasts).lines]
-
-
-def by_key(lines: list[bytes]) -> dict[tuple[str, str], bytes]:
-    """Drop repeats by (series, origin); repeats that differ are a failure."""
-    found: dict[tuple[str, str], bytes] = {}
-    for line in lines:
-        forecast = json.loads(line)
-        key = (forecast["unique_id"], forecast["cutoff"])
-        assert found.setdefault(key, line) == line
-    return found
 
 
 def free_port() -> int:
@@ -125,24 +121,3 @@ def test_a_file_loses_and_repeats_nothing(tmp_path: Path) -> None:
     with DaemonProcess(command, tmp_path) as daemon:
         assert daemon.wait() == 0
     assert (tmp_path / "out.ndjson").read_bytes().splitlines() == uninterrupted(lines)
-
-
-class Killer:
-    """Kills a daemon after its next `ticks` ticks; never, if that is 0."""
-
-    def __init__(self, daemon: DaemonProcess, ticks: int) -> None:
-        self.killed = 0
-        self._daemon = daemon
-        self._ticks_left = ticks
-
-    def watch(self):
-        """Return what StreamClient.play wants: a socket to watch, and what to call then."""
-        return self._daemon.notice_socket, self._on_notice
-
-    def _on_notice(self) -> None:
-        ticks = self._daemon.read_notices().count("WATCHDOG=1")
-        if self._ticks_left > 0 and not self.killed:
-            self._ticks_left -= ticks
-            if self._ticks_left <= 0:
-                self._daemon.kill()
-                self.killed = 1
