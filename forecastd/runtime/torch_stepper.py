@@ -7,6 +7,9 @@ not depend on which others arrived with it, to the last bit; a restart repeats i
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,7 +37,6 @@ class TorchStepper:
         self._device = torch.device(device)
         if self._device.type == "cpu":
             torch.set_num_threads(1)
-            torch.set_flush_denormal(True)
         self._names = list(self._network.layers)
         self._blank = self._network.initial_state(1)
         flat = flatten(self._blank, self._names)
@@ -48,6 +50,10 @@ class TorchStepper:
 
     def step(self, batch: ObservationBatch) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""
+        with _denormals_as_zero():
+            return self._step(batch)
+
+    def _step(self, batch: ObservationBatch) -> StepResult:
         slots, new = self.arena.claim(batch.keys)
         self._introduce(batch, slots, new)
         refused = [(int(row), "arena_full") for row in np.flatnonzero(slots < 0)]
@@ -63,6 +69,8 @@ class TorchStepper:
                 for row, before in zip(rows[~on_time], last[~on_time], strict=True)
             ]
             rows, last = rows[on_time], last[on_time]
+            if len(rows) == 0:
+                continue
             counts = self._bridge(slots[rows], last, batch.times[rows])
             filled, resets = filled + counts[0], resets + counts[1]
             values[rows] = self._advance(slots[rows], batch.times[rows], batch.values[rows])
@@ -102,7 +110,7 @@ class TorchStepper:
             forecasts.append(self._advance_block(slots[block], times[block], values[block]))
         self.arena.rows["last_time"][slots] = times
         self.arena.rows["steps"][slots] += 1
-        return np.concatenate(forecasts) if forecasts else np.empty(0, np.float32)
+        return np.concatenate(forecasts)
 
     def _advance_block(self, slots: IntArray, times: IntArray, values: FloatArray) -> FloatArray:
         count = len(slots)
@@ -130,6 +138,16 @@ class TorchStepper:
 
     def _tensor(self, values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+
+
+@contextlib.contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """Idle series decay into denormals, which are slow; the setting is the thread's, so undo it."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _waves(slots: IntArray) -> list[IntArray]:
