@@ -170,7 +170,9 @@ class TrainSettings(Settings):
     patience: int = Field(5, ge=0, description="validations without gain before stopping; 0: off")
     seed: int = Field(0, ge=0)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: int | None = Field(None, ge=1, description="CPU threads; none: all cores")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads; none: one up to 128 hidden units, else all cores"
+    )
 
 
 class RunSettings(Settings):

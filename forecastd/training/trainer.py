@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,6 +69,15 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _threads_for(hidden: int) -> int:
+    """Return how many CPU threads pay off.
+
+    Layers up to 128 units are too small to share: two threads gain a third on an idle machine, and
+    where another process wants a core they wait for each other and lose ten times as much.
+    """
+    return 1 if hidden <= 128 else os.cpu_count() or 1
+
+
 class Trainer:
     """Trains one network. `last`: the folder where an interrupted training can go on."""
 
@@ -75,8 +85,7 @@ class Trainer:
         self.task = task
         self.last = last
         train = task.config.train
-        if train.threads:
-            torch.set_num_threads(train.threads)
+        torch.set_num_threads(train.threads or _threads_for(task.config.model.hidden))
         torch.manual_seed(train.seed)
         self.network = ForecastNetwork(task.spec).to(device_of(train.device))
         self.optimizer = torch.optim.AdamW(
