@@ -43,12 +43,18 @@ class ForecastNetwork(nn.Module):
         self.layers = nn.ModuleDict()
         width = spec.features.width
         for layer in spec.layers:
+            if layer.name in self.layers:
+                message = f"two layers are called {layer.name!r}"
+                raise ArtifactError(message)
             self.layers[layer.name] = _build(layer, width)
             width = self._layer(layer.name).width
         if spec.head.kind not in HEADS:
             message = f"the head has the unknown kind {spec.head.kind!r}"
             raise ArtifactError(message, hint=f"known: {', '.join(HEADS)}")
         self.head = HEADS[spec.head.kind](width, spec.head)
+        states = [self._layer(name).initial_state(1) for name in self.layers]
+        with_memory = [place for place, memory in enumerate(states, 1) if len(memory)]
+        self._memory = max(with_memory, default=0)  # layers from here on remember nothing
 
     @property
     def device(self) -> torch.device:
@@ -85,18 +91,25 @@ class ForecastNetwork(nn.Module):
         """
         encoded, encoder = self.encoder.unroll(x, state.encoder)
         steps = x.values.shape[1]
-        ys = encoded.inputs
-        after = []
-        for name, before in zip(self.layers, state.layers, strict=True):
-            ys, next_state = self._layer(name).unroll(ys, before)
-            after.append(next_state)
+        ys, remembered = self._through(slice(self._memory), encoded.inputs, state)
         if ys.shape[1] != steps:
             at = torch.tensor([steps - 1], device=ys.device)
         elif at is None:
             at = torch.arange(steps, device=ys.device)
         else:
-            ys = ys[:, at]
-        return self._forecast(ys, encoded, at), NetworkState(encoder, tuple(after))
+            ys = ys[:, at]  # layers that remember nothing need no other steps
+        ys, rest = self._through(slice(self._memory, None), ys, state)
+        return self._forecast(ys, encoded, at), NetworkState(encoder, (*remembered, *rest))
+
+    def _through(
+        self, some: slice, ys: Tensor, state: NetworkState
+    ) -> tuple[Tensor, tuple[LayerState, ...]]:
+        """Unroll some of the layers, one after another."""
+        after = []
+        for name, before in zip(list(self.layers)[some], state.layers[some], strict=True):
+            ys, next_state = self._layer(name).unroll(ys, before)
+            after.append(next_state)
+        return ys, tuple(after)
 
     def _forecast(self, ys: Tensor, encoded: Encoded, at: Tensor) -> Forecast:
         location, spread = encoded.location[:, at], encoded.spread[:, at]
