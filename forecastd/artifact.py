@@ -12,8 +12,10 @@ example.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from forecastd import __version__
 from forecastd.errors import ArtifactError, DataError
-from forecastd.features.calendar import clock_columns
+from forecastd.features.calendar import CLOCKS, clock_columns
 from forecastd.features.encoder import Inputs
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.files import publish_folder, sha256
@@ -44,6 +46,16 @@ EXAMPLE_TOLERANCE = 1e-3
 
 _HASHED = ("weights.safetensors", "series.json", "example.json")
 _STATISTICS = "statistics."
+_STATISTICS_NAMES = ("mean", "std", "mase_scale")
+_FIELDS: dict[str, type] = {
+    "signature": dict,
+    "spec": dict,
+    "max_gap": int,
+    "sha256": dict,
+    "digest": str,
+    "provenance": dict,
+    "metrics": dict,
+}
 
 
 @dataclass
@@ -103,11 +115,10 @@ def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
         }
         _write_json(staging / "example.json", content)
         digests = {name: sha256(staging / name) for name in _HASHED}
-        artifact.digest = _digest(artifact, digests)
         model = {
             "format": FORMAT,
             "forecastd": __version__,
-            "digest": artifact.digest,
+            "digest": "",
             "signature": signature_to_json(artifact.signature),
             "spec": artifact.spec.to_json(),
             "max_gap": artifact.max_gap,
@@ -115,6 +126,7 @@ def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
             "metrics": artifact.metrics,
             "sha256": digests,
         }
+        artifact.digest = model["digest"] = _digest(model)
         _write_json(staging / "model.json", model, indent=2)
         (staging / "README.md").write_text(_card(artifact), encoding="utf-8")
     return artifact
@@ -128,21 +140,24 @@ def load(path: Path, *, device: str = "cpu", check: bool = True) -> Artifact:
     """
     folder = path / "model" if (path / "model" / "model.json").is_file() else path
     model = read_model(folder)
-    for name, digest in model["sha256"].items():
-        if name in _HASHED and sha256(_existing(folder / name)) != digest:
+    for name in _HASHED:
+        if sha256(_existing(folder / name)) != model["sha256"].get(name):
             raise _damaged(folder / name, "its SHA-256 differs from model.json")
-    series = _read_json(folder / "series.json")
-    known = {name: tuple(v) for name, v in series["known"].items()}
-    static = {name: tuple(v) for name, v in series["static"].items()}
-    spec = NetworkSpec.from_json(model["spec"])
+    vocabulary = _read_vocabulary(folder / "series.json")
+    with _naming(folder / "model.json"):
+        spec = NetworkSpec.from_json(model["spec"])
+        signature = signature_from_json(model["signature"])
+        _require_fit(signature, spec, vocabulary)
+        shapes = _shapes(spec)
+    tensors, statistics = _read_weights(folder / "weights.safetensors", shapes, vocabulary)
     network = ForecastNetwork(spec)
-    statistics = _load_weights(folder / "weights.safetensors", network)
+    network.load_state_dict(tensors)
     artifact = Artifact(
-        signature=signature_from_json(model["signature"]),
+        signature=signature,
         spec=spec,
-        vocabulary=Vocabulary(tuple(series["series"]), static, known),
+        vocabulary=vocabulary,
         statistics=statistics,
-        max_gap=int(model["max_gap"]),
+        max_gap=model["max_gap"],
         network=network.eval(),
         provenance=model["provenance"],
         metrics=model["metrics"],
@@ -161,14 +176,16 @@ def read_model(folder: Path) -> dict[str, Any]:
         message = f"{folder} is not a model: it has no model.json"
         raise ArtifactError(message, hint="give the folder that `forecast train` printed")
     model = _read_json(path)
-    if not isinstance(model, dict) or not isinstance(model.get("format"), int):
+    if not isinstance(model, dict) or type(model.get("format")) is not int:
         raise _damaged(path, "it names no format")
     if model["format"] > FORMAT:
         message = f"{folder} has the model format {model['format']}, newer than {FORMAT}"
         raise ArtifactError(message, hint="update forecastd, or train the model again")
-    missing = {"signature", "spec", "sha256", "digest", "max_gap"} - model.keys()
-    if missing:
-        raise _damaged(path, f"it lacks {', '.join(sorted(missing))}")
+    wrong = [name for name, kind in _FIELDS.items() if not isinstance(model.get(name), kind)]
+    if wrong:
+        raise _damaged(path, f"it lacks {', '.join(wrong)}")
+    if model["digest"] != _digest(model):
+        raise _damaged(path, "its digest is not that of its content")
     return model
 
 
@@ -205,47 +222,85 @@ def signature_from_json(data: dict[str, Any]) -> Signature:
         raise ArtifactError(message) from error
 
 
-def _load_weights(path: Path, network: ForecastNetwork) -> dict[str, NDArray[np.float64]]:
+def _read_vocabulary(path: Path) -> Vocabulary:
+    content = _read_json(path)
+    try:
+        known = {name: tuple(values) for name, values in content["known"].items()}
+        static = {name: tuple(values) for name, values in content["static"].items()}
+        return Vocabulary(tuple(content["series"]), static, known)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, "its series and categories are not understood") from error
+
+
+def _require_fit(signature: Signature, spec: NetworkSpec, vocabulary: Vocabulary) -> None:
+    """Raise ArtifactError when the parts of a model are not of one model."""
+    features, head = spec.features, spec.head
+    pairs = {
+        "channels": (len(signature.channels), features.channels),
+        "horizon": (signature.horizon, head.horizon),
+        "quantiles": (signature.quantiles, head.quantiles),
+        "lags": (features.lags, head.lags),
+        "vocabulary": (vocabulary.sizes, features.vocabulary),
+        "clocks": (set(features.clocks) | CLOCKS.keys(), CLOCKS.keys()),
+    }
+    wrong = [name for name, (one, other) in pairs.items() if one != other]
+    if wrong:
+        message = f"signature, spec and series do not agree on {', '.join(wrong)}"
+        raise ArtifactError(message)
+
+
+def _shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight without allocating any: a file may ask for any size."""
+    with torch.device("meta"):
+        weights = ForecastNetwork(spec).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
+
+
+def _read_weights(
+    path: Path, shapes: dict[str, tuple[int, ...]], vocabulary: Vocabulary
+) -> tuple[dict[str, Tensor], dict[str, NDArray[np.float64]]]:
+    """Return the weights of these shapes, and the statistics of the training series."""
     if path.stat().st_size > WEIGHTS_BYTES_MAX:
         raise _damaged(path, f"it is larger than {WEIGHTS_BYTES_MAX} bytes")
     try:
         tensors: dict[str, Tensor] = load_tensors(path.read_bytes())
     except SafetensorError as error:
         raise _damaged(path, str(error)) from error
-    statistics = {
-        name.removeprefix(_STATISTICS): tensors.pop(name).double().numpy()
-        for name in list(tensors)
-        if name.startswith(_STATISTICS)
-    }
-    expected = network.state_dict()
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    if shapes != {name: tuple(t.shape) for name, t in expected.items()}:
+    series = (len(vocabulary.series),)
+    wanted = shapes | {_STATISTICS + name: series for name in _STATISTICS_NAMES}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != wanted:
         raise _damaged(path, "its arrays are not those of the spec")
-    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
-        raise _damaged(path, "it has weights that are not finite")
-    network.load_state_dict(tensors)
-    return statistics
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise _damaged(path, "it has numbers that are not finite")
+    statistics = {
+        name: tensors.pop(_STATISTICS + name).double().numpy() for name in _STATISTICS_NAMES
+    }
+    return tensors, statistics
 
 
 def _check_example(artifact: Artifact, path: Path) -> None:
     content = _read_json(path)
-    values = np.array(
-        [[np.nan if v is None else v for v in row] for row in content["values"]], np.float32
-    )
-    example = Example(content["key"], np.array(content["times"], np.int64), values)
-    found, expected = run_example(artifact, example), np.array(content["expected"])
-    span = float(np.ptp(expected)) + float(np.abs(expected).max()) * 1e-3 + 1e-12
-    if found.shape != expected.shape or np.abs(found - expected).max() > EXAMPLE_TOLERANCE * span:
+    try:
+        values = np.array(
+            [[np.nan if v is None else v for v in row] for row in content["values"]], np.float32
+        )
+        example = Example(content["key"], np.array(content["times"], np.int64), values)
+        expected = np.array(content["expected"], np.float64)
+        found = run_example(artifact, example)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise _damaged(path, "the model cannot be tried on it") from error
+    good = found.shape == expected.shape and bool(np.isfinite(expected).all())
+    if good:
+        span = float(np.ptp(expected)) + float(np.abs(expected).max()) * 1e-3 + 1e-12
+        good = float(np.abs(found - expected).max()) <= EXAMPLE_TOLERANCE * span
+    if not good:
         raise _damaged(path, "the model no longer forecasts what it did when it was saved")
 
 
-def _digest(artifact: Artifact, digests: dict[str, str]) -> str:
-    shape = {
-        "signature": signature_to_json(artifact.signature),
-        "spec": artifact.spec.to_json(),
-        "max_gap": artifact.max_gap,
-        "files": digests,
-    }
+def _digest(model: dict[str, Any]) -> str:
+    """Return what identifies a model: its forecasts follow from these parts and no others."""
+    shape = {name: model[name] for name in ("signature", "spec", "max_gap")}
+    shape["files"] = model["sha256"]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
@@ -262,7 +317,7 @@ def _read_json(path: Path) -> Any:
         raise _damaged(path, f"it is larger than {JSON_BYTES_MAX} bytes")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
 
 
@@ -270,6 +325,18 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise _damaged(path, "it is missing")
     return path
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with the shape of a model into an error that names its file."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise _damaged(path, error.message) from error
+    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise _damaged(path, f"its network cannot be built: {reason}") from error
 
 
 def _damaged(path: Path, reason: str) -> ArtifactError:
