@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("mean_daemon.py")
-MEAN_DAEMON = (sys.executable, str(SCRIPT))
+MEAN_DAEMON = (sys.executable, "-W", "error", str(SCRIPT))
 TICKS_MAX = 30
 """A daemon to be killed lives for so many ticks at most."""
 
@@ -114,8 +114,8 @@ def ask(api_socket: Path, path: str) -> tuple[int, str]:
     """Return status and body of a GET on the control socket."""
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.sock.connect(str(api_socket))
     try:
+        connection.sock.connect(str(api_socket))
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read().decode()

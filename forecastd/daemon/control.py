@@ -55,7 +55,9 @@ class ControlServer:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        runner = web.AppRunner(_app(self._board), access_log=None, handle_signals=False)
+        runner = web.AppRunner(
+            _app(self._board), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
         try:
             self._loop.run_until_complete(self._serve(runner))
             self._started.set()
@@ -69,7 +71,7 @@ class ControlServer:
     async def _serve(self, runner: web.AppRunner) -> None:
         await runner.setup()
         for listener in self._listeners:
-            await web.SockSite(runner, listener, shutdown_timeout=1.0).start()
+            await web.SockSite(runner, listener).start()
 
 
 def _app(board: Board) -> web.Application:

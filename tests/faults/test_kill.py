@@ -33,7 +33,7 @@ STEPS = 800
 CONFIG = """
 state_dir = "state"
 model = {{ path = "mean" }}
-checkpoint = {{ every = "20ms" }}
+checkpoint = {{ every = "50ms" }}
 limits = {{ batch_rows = 64 }}
 api = {{ listen = "off" }}
 [sources.in]
@@ -76,7 +76,7 @@ def free_port() -> int:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
+@pytest.mark.parametrize("kind", ["unix", pytest.param("tcp", marks=pytest.mark.slow)])
 def test_a_socket_client_loses_nothing(kind: str, tmp_path: Path) -> None:
     lines = observation_lines()
     with tempfile.TemporaryDirectory() as short:  # for the length of a UNIX socket's path
