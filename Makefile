@@ -42,5 +42,6 @@ dist: $(INSTALLED) ## build the wheel into dist/
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	@echo "installing forecastd and its tools into .venv; this takes about a minute"
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	touch $@
