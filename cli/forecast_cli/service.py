@@ -64,12 +64,20 @@ def run_daemon(
 
 
 @app.command()
-def check(config: Config = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
+def check(
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Validate the configuration and the model without running."""
+    from forecast_cli.output import print_json
     from forecastd.daemon import build
 
     stepper = build.check(build.Origin(config, overrides or []), build.ArtifactModels())
-    print(f"{config} is good: model {stepper.digest[:16]}, horizon {stepper.signature.horizon}")
+    if as_json:
+        print_json({"config": config, "model_digest": stepper.digest})
+    else:
+        print(f"{config} is good: model {stepper.digest[:16]}")
 
 
 app.command("validate", hidden=True, help="Alias of check.")(check)
