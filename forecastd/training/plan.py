@@ -68,6 +68,16 @@ class Pace:
     planner: Planner
 
 
+def require_trainable(material: Material) -> None:
+    """Raise DataError when the training part holds nothing to learn from."""
+    if not material.training_pieces():
+        message = "the training part has no series of two rows or more"
+        raise DataError(message, hint="give [split] a longer train part")
+    if material.statistics.missing[0] == 1:
+        message = f"the target {material.store.columns.target!r} has no value in the training part"
+        raise DataError(message, hint="name another target in [data], or change [split]")
+
+
 def signature_of(config: TrainConfig, store: Store) -> Signature:
     """Return what the model will read and forecast."""
     head = config.model.head
@@ -106,9 +116,6 @@ def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
     """Return sizes that fit the data: nothing longer than the series, enough steps in all."""
     train = config.train
     lengths = np.array([p.end - p.begin for p in material.training_pieces()])
-    if len(lengths) == 0:
-        message = "the training part has no series of two rows or more"
-        raise DataError(message, hint="give [split] a longer train part")
     last_only = config.model.output == "last"
     longest = int(np.quantile(lengths, 0.5 if last_only else 0.9))
     sequence = max(2, min(train.sequence, longest))

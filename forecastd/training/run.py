@@ -35,7 +35,7 @@ from forecastd.errors import ConfigError, UserError
 from forecastd.features.calendar import clock_columns
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.files import point_link, write_durably
-from forecastd.training.plan import Material, network_spec, pace_of, signature_of
+from forecastd.training.plan import Material, network_spec, pace_of, require_trainable, signature_of
 from forecastd.training.trainer import Outcome, Report, Task, Trainer
 
 EXAMPLE_ROWS = 64
@@ -119,6 +119,7 @@ def _task(config: TrainConfig, base: Path, runs: Path) -> tuple[Store, Task]:
     store = prepare(config.data, base, runs / "store" / _store_name(config))
     parts = split(store, config.split)
     material = Material(store, parts, train_statistics(store, parts))
+    require_trainable(material)
     signature = signature_of(config, store)
     vocabulary = Vocabulary.learn(store.keys, store.static)
     spec = network_spec(config, signature, vocabulary, material)
