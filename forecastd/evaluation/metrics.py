@@ -39,7 +39,8 @@ class Scores:
         known = np.isfinite(truth)
         if not known.any():
             return
-        middle = forecast[..., self.signature.median if self.quantiles else 0].astype(np.float64)
+        truth = truth.astype(np.float64)  # sums of float32 would depend on how they are cut
+        middle = forecast[..., self.signature.median if self.quantiles else 0]
         error = np.where(known, truth - middle, 0.0)
         self.count += int(known.sum())
         self.absolute += float(np.abs(error).sum())
