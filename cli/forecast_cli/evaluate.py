@@ -63,12 +63,17 @@ def evaluate(
 
 def _rows(trained: Artifact, store: Store, part: Part) -> tuple[IntArray, IntArray]:
     """Return first and end row per series."""
-    from forecastd.config import TrainConfig
+    from forecastd.config import SplitSettings
     from forecastd.data.split import split
+    from forecastd.errors import ArtifactError
 
     if part is Part.ALL:
         return store.offsets[:-1], store.offsets[1:]
-    settings = TrainConfig.model_validate(trained.provenance["config"]).split
+    try:
+        settings = SplitSettings.model_validate(trained.provenance["config"]["split"])
+    except (LookupError, TypeError, ValueError) as error:
+        message = "the model does not tell how its data was split"
+        raise ArtifactError(message, hint="score all rows with --part all") from error
     parts = split(store, settings)
     if part is Part.VALID:
         return parts.train_end, parts.valid_end

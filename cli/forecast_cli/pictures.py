@@ -31,7 +31,8 @@ class Column(NamedTuple):
 
 def fan_chart(columns: Sequence[Column], unit: str) -> str:
     """Return a chart of actual values over the forecast and its band, coloured on a terminal."""
-    known = [v for c in columns for v in (c.actual, c.lower, c.upper) if math.isfinite(v)]
+    values = [v for c in columns for v in (c.actual, c.forecast, c.lower, c.upper)]
+    known = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(known), max(known)
     step = (high - low) / (HEIGHT - 1) or 1.0
     grid = [[" "] * len(columns) for _ in range(HEIGHT)]
