@@ -34,6 +34,7 @@ from forecastd.features.calendar import CLOCKS, clock_columns
 from forecastd.features.encoder import Inputs
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.files import publish_folder, sha256
+from forecastd.network.device import choose_device
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import NetworkSpec
 from forecastd.series import FloatArray, Frequency, IntArray, Signature
@@ -165,7 +166,7 @@ def load(path: Path, *, device: str = "cpu", check: bool = True) -> Artifact:
     )
     if check:
         _check_example(artifact, folder / "example.json")
-    artifact.network.to(device)
+    artifact.network.to(choose_device(device))
     return artifact
 
 

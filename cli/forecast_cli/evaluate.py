@@ -29,7 +29,7 @@ def evaluate(
     part: Annotated[
         Part, typer.Option(help="The part of the training's [split] to score, or all rows.")
     ] = Part.TEST,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score a model: MAE, RMSE, MASE, WQL, coverage, beside last value and seasonal naive."""

@@ -15,7 +15,7 @@ def predict(
     last: Annotated[
         bool, typer.Option("--last", help="Only from the newest observation of each series.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Forecast from every origin of a data set, or from the last of each series."""

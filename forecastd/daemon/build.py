@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -23,14 +22,13 @@ from forecastd.daemon.notify import Notifier
 from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Translation
 from forecastd.daemon.restart import FolderLock, restore
 from forecastd.daemon.settings import (
-    DEVICE_PATTERN,
     DaemonSettings,
     ModelSettings,
     Places,
     load_settings,
 )
 from forecastd.daemon.supervisor import Reload, Supervisor, Tellers
-from forecastd.errors import ArtifactError, UserError
+from forecastd.errors import ArtifactError
 from forecastd.runtime.arena import BOOKKEEPING
 from forecastd.runtime.stepper import Stepper
 
@@ -58,9 +56,10 @@ class ArtifactModels:
     def load(self, path: Path, device: str, series_max: int) -> Stepper:
         """Load and check an artifact, and allocate its arena."""
         from forecastd import artifact
+        from forecastd.network.device import choose_device
         from forecastd.runtime.torch_stepper import TorchStepper
 
-        chosen = choose_device(device)
+        chosen = str(choose_device(device))
         loaded = artifact.load(path)
         self._vocabularies[loaded.digest] = loaded.vocabulary
         return TorchStepper(loaded, series_max, chosen)
@@ -68,21 +67,6 @@ class ArtifactModels:
     def same_vocabulary(self, old: Stepper, new: Stepper) -> bool:
         """Compare the vocabularies of two artifacts loaded here."""
         return bool(self._vocabularies[old.digest] == self._vocabularies[new.digest])
-
-
-def choose_device(wanted: str) -> str:
-    """Return the device for a setting. Raises UserError where it is not there."""
-    if not re.fullmatch(DEVICE_PATTERN, wanted):
-        message = f"{wanted!r} is not a device"
-        raise UserError(message, hint="write auto, cpu, cuda or cuda:1")
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        message = f"there is no device {wanted} on this machine"
-        raise UserError(message, hint='set device = "auto" or "cpu"')
-    return wanted
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from forecastd.errors import ConfigError, UserError
 from forecastd.features.calendar import clock_columns
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.files import point_link, write_durably
+from forecastd.network.device import choose_device
 from forecastd.training.plan import Material, network_spec, pace_of, require_trainable, signature_of
 from forecastd.training.trainer import Outcome, Report, Task, Trainer
 
@@ -113,9 +114,7 @@ def resume_run(folder: Path) -> Prepared:
 
 
 def _task(config: TrainConfig, base: Path, runs: Path) -> tuple[Store, Task]:
-    if config.train.device.startswith("cuda") and not torch.cuda.is_available():
-        problem = f"train.device: {config.train.device} is asked for but CUDA is not available"
-        raise ConfigError([problem], hint="use cpu or auto; `forecast doctor` tells more")
+    choose_device(config.train.device)  # before the data is prepared
     store = prepare(config.data, base, runs / "store" / _store_name(config))
     parts = split(store, config.split)
     material = Material(store, parts, train_statistics(store, parts))

@@ -15,6 +15,7 @@ from torch import Tensor
 from forecastd.config import TrainConfig
 from forecastd.data.lanes import Chunk, Shape, sweep_plan, walk
 from forecastd.features.vocabulary import Vocabulary
+from forecastd.network.device import choose_device
 from forecastd.network.losses import MEDIAN, quantile_loss
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import NetworkSpec
@@ -62,13 +63,6 @@ class Outcome:
     finished: bool
 
 
-def device_of(name: str) -> torch.device:
-    """Return the device for "auto", "cpu", "cuda", "cuda:1"."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
 def _threads_for(hidden: int) -> int:
     """Return how many CPU threads pay off.
 
@@ -87,7 +81,7 @@ class Trainer:
         train = task.config.train
         torch.set_num_threads(train.threads or _threads_for(task.config.model.hidden))
         torch.manual_seed(train.seed)
-        self.network = ForecastNetwork(task.spec).to(device_of(train.device))
+        self.network = ForecastNetwork(task.spec).to(choose_device(train.device))
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=train.lr, weight_decay=train.weight_decay
         )
