@@ -310,7 +310,8 @@ def _nullable(values: FloatArray) -> list[list[float | None]]:
 
 
 def _write_json(path: Path, content: object, indent: int | None = None) -> None:
-    path.write_text(json.dumps(content, indent=indent, allow_nan=False), encoding="utf-8")
+    text = json.dumps(content, indent=indent, allow_nan=False)
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> Any:
