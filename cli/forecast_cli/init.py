@@ -138,28 +138,32 @@ def split_part(rows: int, horizon: int) -> float | int:
 
 
 def _features(proposal: Proposal) -> list[str]:
+    from forecastd.features.defaults import default_half_life, default_lags
+
     calendar, reason = calendar_of(proposal)
+    half_life = default_half_life(proposal.season)
+    lags = default_lags(proposal.season, proposal.rows // max(1, proposal.series))
     return [
         "[features]",
         f"calendar = {_toml(calendar)}  # {reason}",
-        f"# half_life = {float(proposal.season)}  # of the running scale in steps; default: season",
-        f"# lags = {min(4096, 2 * proposal.season)}  # last values mapped straight to the forecast",
+        f"# half_life = {half_life}  # of the running scale, in steps; default: one season",
+        f"# lags = {lags}  # last values mapped straight to the forecast",
         "embedding = 4  # numbers learned per series and category",
     ]
 
 
 def calendar_of(proposal: Proposal) -> tuple[list[str], str]:
     """Return the clocks that fit the frequency, and why."""
-    frequency, day = proposal.frequency, 86_400_000_000
-    if frequency.kind == "duration" and frequency.size < day:
-        return ["hour", "weekday"], f"steps of {frequency} lie within days and weeks"
-    if frequency.kind == "duration" and frequency.size == day:
-        return ["weekday", "yearday"], "days lie within weeks and years"
-    if frequency.kind == "duration" or (frequency.kind == "month" and frequency.size < 12):
-        return ["yearday"], f"steps of {frequency} lie within years"
-    if frequency.kind == "count" and proposal.season > 1:
-        return ["season"], f"counts have no calendar; the season is {proposal.season} steps"
-    return [], "no clock fits this frequency"
+    from forecastd.features.defaults import default_clocks
+
+    span = proposal.last - proposal.first
+    clocks = list(default_clocks(proposal.frequency, proposal.season, span))
+    if not clocks:
+        return [], "no clock fits this frequency"
+    if clocks == ["season"]:
+        return clocks, f"counts have no calendar; the season is {proposal.season} steps"
+    rare = "" if "yearday" in clocks else "; less than two years do not show the time of year"
+    return clocks, f"cycles longer than a step of {proposal.frequency}{rare}"
 
 
 def _model(horizon: int) -> list[str]:

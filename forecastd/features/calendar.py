@@ -12,8 +12,6 @@ from forecastd.series import FloatArray, Frequency, IntArray
 _DAY_US = 86_400_000_000
 _WEEK_US = 7 * _DAY_US
 _MONDAY_US = 4 * _DAY_US  # 1970-01-01 was a Thursday; the first Monday is four days on
-_MONTH_US = 2_629_800_000_000
-_YEAR_MONTHS = 12
 
 Phase = NDArray[np.float64]
 
@@ -61,21 +59,3 @@ def clock_columns(
         columns[..., 2 * place] = np.sin(angle)
         columns[..., 2 * place + 1] = np.cos(angle)
     return columns
-
-
-def default_clocks(frequency: Frequency, season: int, years: float) -> tuple[str, ...]:
-    """Return the clocks that usually help at this frequency.
-
-    years: how much time the data spans. The time of year is only told when it was seen twice;
-    from one year a network would learn the calendar by heart.
-    """
-    if frequency.kind == "count":
-        return ("season",) if season > 1 else ()
-    if frequency.kind == "month":
-        return ("yearday",) if frequency.size < _YEAR_MONTHS else ()
-    seasonal = ("yearday",) if years >= 2 else ()
-    if frequency.size < _DAY_US:
-        return ("hour", "weekday", *seasonal)
-    if frequency.size < _WEEK_US:
-        return ("weekday", *seasonal)
-    return seasonal if frequency.size < _MONTH_US else ()

@@ -13,7 +13,7 @@ from forecastd.data.split import Parts
 from forecastd.data.statistics import Statistics
 from forecastd.data.store import Store
 from forecastd.errors import DataError
-from forecastd.features.calendar import default_clocks
+from forecastd.features.defaults import default_clocks, default_half_life, default_lags
 from forecastd.features.encoder import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
@@ -21,10 +21,8 @@ from forecastd.series import Signature, quantiles_of
 
 STEPS_WANTED = 600
 """Optimiser steps that the default number of epochs aims at."""
-LAGS_MAX = 336
 LEAD_HALF_LIVES = 4
 VALIDATION_ROWS_MAX = 200_000
-_YEAR_US = 365 * 86_400_000_000
 
 Planner = Callable[[list[Piece], int, np.random.Generator, int], Plan]
 
@@ -91,18 +89,15 @@ def network_spec(
     """Return the shape of the network, defaults filled in from the data."""
     features, model = config.features, config.model
     median = int(np.median([p.end - p.begin for p in material.training_pieces()]))
-    lags = features.lags
-    if lags is None:
-        lags = min(LAGS_MAX, max(14 * signature.season, 32), max(median // 3, 1))
-    times = material.store.times
-    years = (int(times.max()) - int(times.min())) / _YEAR_US
-    clocks = default_clocks(signature.frequency, signature.season, years)
+    season, times = signature.season, material.store.times
+    lags = default_lags(season, median) if features.lags is None else features.lags
+    clocks = default_clocks(signature.frequency, season, int(times.max()) - int(times.min()))
     if features.calendar is not None:
         clocks = tuple(features.calendar)
     spec = FeatureSpec(
         channels=len(signature.channels),
         clocks=clocks,
-        half_life=features.half_life or float(max(signature.season, 12)),
+        half_life=features.half_life or default_half_life(season),
         lags=lags,
         embedding=features.embedding,
         vocabulary=vocabulary.sizes,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecastd.features.calendar import CLOCKS, clock_columns, default_clocks
+from forecastd.features.calendar import CLOCKS, clock_columns
+from forecastd.features.defaults import default_clocks
 from forecastd.series import Frequency
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  all naive, as the times are UTC
@@ -90,4 +91,5 @@ def test_columns_keep_the_shape_of_the_times() -> None:
 def test_default_clocks(
     frequency: str, season: int, years: float, expected: tuple[str, ...]
 ) -> None:
-    assert default_clocks(Frequency.parse(frequency), season, years) == expected
+    span = round(years * 365 * 86_400_000_000)
+    assert default_clocks(Frequency.parse(frequency), season, span) == expected
