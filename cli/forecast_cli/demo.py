@@ -87,7 +87,7 @@ def demo(
     print(f"\nAll of it took {time.monotonic() - started:.0f} s. Next, with your own data:\n")
     print("  forecast init YOUR.parquet        # look at it, write forecast.toml with reasons")
     print("  forecast train forecast.toml      # train; prints the model's folder")
-    print("  forecast replay YOUR.parquet | forecast stream MODEL    # forecasts, line by line")
+    print("  forecast replay YOUR.parquet --model MODEL | forecast stream MODEL    # live")
 
 
 def _train(folder: Path) -> Path:
@@ -159,16 +159,9 @@ def _ready(api: Path) -> bool:
 
 def _show(model: Path, played: Played) -> None:
     """Print the chart of one airport, the errors, the coverage and the rate."""
-    import tempfile
+    from forecast_cli.opening import opened
 
-    from forecastd import artifact
-    from forecastd.data.for_model import store_for_model
-
-    trained = artifact.load(model)
-    data = str(DATA / "nyc_weather.parquet")
-    with tempfile.TemporaryDirectory() as folder:
-        signature, max_gap = trained.signature, trained.max_gap
-        store = store_for_model(signature, max_gap, data, Path(folder) / "store")
+    with opened(model, str(DATA / "nyc_weather.parquet")) as (trained, store):
         key = store.keys[0]
         print(f"\n{key}, the last {CHART_DAYS} days: each day's forecast was made at midnight.\n")
         print(fan_chart(_columns(store, key, played.forecasts[key]), "°F"))

@@ -33,27 +33,14 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score a model: MAE, RMSE, MASE, WQL, coverage, beside last value and seasonal naive."""
-    import tempfile
-
-    from forecast_cli.output import note, print_json, progress
-    from forecastd import artifact
-    from forecastd.data.for_model import store_for_model
+    from forecast_cli.opening import opened
+    from forecast_cli.output import follow, note, print_json, progress
     from forecastd.evaluation.evaluate import evaluate as score
 
-    trained = artifact.load(model, device=device)
-    with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
-        place = Path(folder) / "store"
-        store = store_for_model(trained.signature, trained.max_gap, data, place)
+    with opened(model, data, device) as (trained, store):
         begin, end = _rows(trained, store, part)
         with progress("evaluating", len(store.times)) as bar:
-            done = 0
-
-            def show(now: int, _total: int) -> None:
-                nonlocal done
-                bar.advance(now - done)
-                done = now
-
-            result = score(trained, store, begin, end, show)
+            result = score(trained, store, begin, end, follow(bar))
     if as_json:
         print_json(result)
         return

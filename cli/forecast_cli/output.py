@@ -98,6 +98,18 @@ def progress(
         yield _BarProgress(shown, shown.add_task(title, total=total, remark=""))
 
 
+def follow(bar: Progress) -> Callable[[int, int], None]:
+    """Return a function that takes how much is done so far, and the total, and moves the bar."""
+    shown = 0
+
+    def show(done: int, _total: int) -> None:
+        nonlocal shown
+        bar.advance(done - shown)
+        shown = done
+
+    return show
+
+
 class _PlainProgress:
     """Lines for logs and pipes."""
 

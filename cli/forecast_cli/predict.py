@@ -19,26 +19,15 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Forecast from every origin of a data set, or from the last of each series."""
-    import tempfile
-
-    from forecast_cli.output import note, print_json, progress
-    from forecastd import artifact
-    from forecastd.data.for_model import store_for_model
+    from forecast_cli.opening import opened
+    from forecast_cli.output import follow, note, print_json, progress
     from forecastd.scoring.predict import predict as score
 
-    trained = artifact.load(model, device=device)
-    with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
-        place = Path(folder) / "store"
-        store = store_for_model(trained.signature, trained.max_gap, data, place)
-        with progress("forecasting", len(store.times)) as bar:
-            done = 0
-
-            def show(now: int, _total: int) -> None:
-                nonlocal done
-                bar.advance(now - done)
-                done = now
-
-            result = score(trained, store, output, last=last, report=show)
+    with (
+        opened(model, data, device) as (trained, store),
+        progress("forecasting", len(store.times)) as bar,
+    ):
+        result = score(trained, store, output, last=last, report=follow(bar))
     if as_json:
         print_json(result)
     else:
