@@ -68,11 +68,9 @@ def _rows(trained: Artifact, store: Store, part: Part) -> tuple[IntArray, IntArr
 
 
 def _print(result: Evaluation) -> None:
+    """Print a metric a line: a table that fits a narrow terminal."""
     from forecast_cli.output import print_table
 
-    names = list(result.metrics["model"])
-    rows = [
-        [forecaster.replace("_", " "), *(metrics.get(name) for name in names)]
-        for forecaster, metrics in result.metrics.items()
-    ]
-    print_table(["forecast", *names], rows)
+    columns = result.metrics
+    rows = [[name, *(columns[by].get(name) for by in columns)] for name in columns["model"]]
+    print_table(["metric", *(by.replace("_", " ") for by in columns)], rows)

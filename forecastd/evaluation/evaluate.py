@@ -15,6 +15,7 @@ from forecastd.data.store import Store
 from forecastd.errors import DataError
 from forecastd.evaluation.baselines import fill_last, fill_season, last_value, seasonal_naive
 from forecastd.evaluation.metrics import Scores
+from forecastd.network.device import take_threads
 from forecastd.network.walker import Walker, steps_at_once
 from forecastd.series import FloatArray, IntArray
 
@@ -43,6 +44,7 @@ def evaluate(
     The states are carried from the start of each series. report: rows done, rows in all. All
     forecasters are scored on the same values. Raises DataError when no origin is left.
     """
+    take_threads(artifact.spec)
     horizon = artifact.signature.horizon
     pieces = pieces_of(store, store.offsets[:-1], np.maximum(end - horizon, 0), end)
     shape = Shape(steps_at_once(artifact.spec, LANES), horizon, 0)

@@ -23,6 +23,7 @@ from forecastd.data.store import Store
 from forecastd.data.table import WIDE_ID
 from forecastd.errors import UserError
 from forecastd.files import publish_file
+from forecastd.network.device import take_threads
 from forecastd.network.walker import Walker, steps_at_once
 from forecastd.series import FloatArray, IntArray, Signature
 
@@ -52,6 +53,7 @@ def predict(
     last: only from the newest observation of each series. report: rows of the store done, in all.
     Rows of one series are in order of cutoff and h; series follow one another in no order.
     """
+    take_threads(artifact.spec)
     signature = artifact.signature
     ends = store.offsets[1:]
     pieces = pieces_of(store, store.offsets[:-1], ends, ends)

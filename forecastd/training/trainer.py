@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor
 from forecastd.config import TrainConfig
 from forecastd.data.lanes import Chunk, Shape, sweep_plan, walk
 from forecastd.features.vocabulary import Vocabulary
-from forecastd.network.device import choose_device
+from forecastd.network.device import choose_device, take_threads
 from forecastd.network.losses import MEDIAN, quantile_loss
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import NetworkSpec
@@ -63,15 +62,6 @@ class Outcome:
     finished: bool
 
 
-def _threads_for(hidden: int) -> int:
-    """Return how many CPU threads pay off.
-
-    Layers up to 128 units are too small to share: two threads gain a third on an idle machine, and
-    where another process wants a core they wait for each other and lose ten times as much.
-    """
-    return 1 if hidden <= 128 else os.cpu_count() or 1
-
-
 class Trainer:
     """Trains one network. `last`: the folder where an interrupted training can go on."""
 
@@ -79,7 +69,7 @@ class Trainer:
         self.task = task
         self.last = last
         train = task.config.train
-        torch.set_num_threads(train.threads or _threads_for(task.config.model.hidden))
+        take_threads(task.spec, train.threads)
         torch.manual_seed(train.seed)
         self.network = ForecastNetwork(task.spec).to(choose_device(train.device))
         self.optimizer = torch.optim.AdamW(
