@@ -169,8 +169,9 @@ def test_predict_refuses_data_that_does_not_fit(run: Path, data: Path, tmp_path:
 def test_evaluate_prints_a_table_beside_the_naive_forecasts(run: Path, data: Path) -> None:
     result = succeeded("evaluate", run, data)
     header, *rows = result.stdout.splitlines()
-    assert header.split()[:4] == ["forecast", "mae", "rmse", "mase"]
-    assert [row.split()[0] for row in rows] == ["model", "last", "seasonal"]
+    assert header.split() == ["metric", "model", "last", "value", "seasonal", "naive"]
+    assert [row.split()[0] for row in rows[:3]] == ["mae", "rmse", "mase"]
+    assert max(map(len, result.stdout.splitlines())) < 80
     assert f"{3 * (60 - 4 + 1)} origins of 3 series" in result.stderr
 
 
