@@ -27,7 +27,7 @@ from forecastd.series import Frequency, Signature
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
-KILLS = 10
+KILLS = 20
 FORECASTD = (sys.executable, "-c", "from forecast_cli.service import run; run()")
 FORECAST = (sys.executable, "-m", "forecast_cli")
 START_US = int(np.datetime64("2013-01-01", "us").astype(np.int64))
