@@ -220,13 +220,17 @@ def _score(trained: Artifact, store: Store, forecasts: Forecasts) -> Evaluation:
 
 
 def _print_scores(result: Evaluation) -> None:
-    ours = result.metrics["model"]
+    ours = result.metrics["model"]["mae"]
     rows = [
-        [name.replace("_", " "), m["mae"], m["rmse"], m["mase"], f"{ours['mae'] / m['mae']:.2f} x"]
-        for name, m in result.metrics.items()
+        [
+            name.replace("_", " "),
+            *(metrics[m] for m in ("mae", "rmse", "mase")),
+            ours / metrics["mae"],
+        ]
+        for name, metrics in result.metrics.items()
     ]
     title = "24 hours ahead, December 2013, every hour an origin:"
-    print_table(["forecast", "mae", "rmse", "mase", "model's mae"], rows, title=title)
+    print_table(["forecast", "mae", "rmse", "mase", "model's mae / its mae"], rows, title=title)
 
 
 def _installed(command: list[str]) -> list[str]:
