@@ -35,6 +35,7 @@ def train(
     Ctrl-C saves the best weights so far and where to go on.
     """
     from forecast_cli.output import note, print_json
+    from forecastd.training.run import shares_of
 
     flags = {"train.epochs": epochs, "train.device": device, "train.seed": seed}
     texts = {"data.path": data and str(Path(data).expanduser().absolute()), "run.dir": out}
@@ -43,12 +44,16 @@ def train(
     prepared = _prepared(config, overrides + (settings or []), resume=resume)
     note(_opening(prepared))
     run, interrupted = _train(prepared)
-    metrics = run.artifact.metrics
+    metrics, shares = run.artifact.metrics, shares_of(run.outcome)
     result = {"run": run.folder, "model": run.folder / "model", "metrics": metrics}
     if as_json:
-        print_json(result | {"finished": run.outcome.finished, "digest": run.artifact.digest})
+        result |= {"finished": run.outcome.finished, "digest": run.artifact.digest}
+        print_json(result | shares)
     else:
-        note(f"{_best(metrics)}; {metrics['epochs']} epochs in {metrics['seconds']} s")
+        note(
+            f"{_best(metrics)}; {metrics['epochs']} epochs in {metrics['seconds']} s; loader "
+            f"{shares['loader_share']:.1%} of step time, padding {shares['padding_share']:.1%}"
+        )
         print(run.folder / "model")
     if interrupted:
         note(f"interrupted; go on with: forecast train --resume {run.folder}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecastd.config import TrainConfig
-from forecastd.data.lanes import Piece, Plan, Shape, lane_plan, pieces_of, window_plan
+from forecastd.data.lanes import Pieces, Plan, Shape, lane_plan, pieces_of, window_plan
 from forecastd.data.split import Parts
 from forecastd.data.statistics import Statistics
 from forecastd.data.store import Store
@@ -24,7 +24,7 @@ STEPS_WANTED = 600
 LEAD_HALF_LIVES = 4
 VALIDATION_ROWS_MAX = 200_000
 
-Planner = Callable[[list[Piece], int, np.random.Generator, int], Plan]
+Planner = Callable[[Pieces, int, np.random.Generator, int], Plan]
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class Material:
     parts: Parts
     statistics: Statistics
 
-    def training_pieces(self) -> list[Piece]:
+    def training_pieces(self) -> Pieces:
         """Return the segments of the training part."""
         begin, end = self.store.offsets[:-1], self.parts.train_end
-        return [p for p in pieces_of(self.store, begin, end, end) if p.end - p.begin > 1]
+        pieces = pieces_of(self.store, begin, end, end)
+        return pieces.take(pieces.lengths > 1)
 
-    def validation_pieces(self, context: int, seed: int) -> list[Piece]:
+    def validation_pieces(self, context: int, seed: int) -> Pieces:
         """Return the validation part, each piece led in by `context` rows of training data.
 
         Where there is much of it, a random choice of series stands for all.
@@ -48,10 +49,10 @@ class Material:
         begin = np.maximum(self.store.offsets[:-1], self.parts.train_end - context)
         end = self.parts.valid_end
         found = pieces_of(self.store, begin, end, end)
-        pieces = [p for p in found if p.end > self.parts.train_end[p.series]]
-        order = np.random.default_rng(seed).permutation(len(pieces))
-        rows = np.cumsum([pieces[place].end - pieces[place].begin for place in order])
-        return [pieces[place] for place in order[: 1 + int(np.sum(rows < VALIDATION_ROWS_MAX))]]
+        pieces = found.take(found.end > self.parts.train_end[found.series])
+        pieces = pieces.take(np.random.default_rng(seed).permutation(len(pieces)))
+        rows = np.cumsum(pieces.lengths)
+        return pieces.take(np.arange(len(rows)) <= np.sum(rows < VALIDATION_ROWS_MAX))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Pace:
 
 def require_trainable(material: Material) -> None:
     """Raise DataError when the training part holds nothing to learn from."""
-    if not material.training_pieces():
+    if len(material.training_pieces()) == 0:
         message = "the training part has no series of two rows or more"
         raise DataError(message, hint="give [split] a longer train part")
     if material.statistics.missing[0] == 1:
@@ -88,7 +89,7 @@ def network_spec(
 ) -> NetworkSpec:
     """Return the shape of the network, defaults filled in from the data."""
     features, model = config.features, config.model
-    median = int(np.median([p.end - p.begin for p in material.training_pieces()]))
+    median = int(np.median(material.training_pieces().lengths))
     season, times = signature.season, material.store.times
     lags = default_lags(season, median) if features.lags is None else features.lags
     clocks = default_clocks(signature.frequency, season, int(times.max()) - int(times.min()))
@@ -110,7 +111,7 @@ def network_spec(
 def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
     """Return sizes that fit the data: nothing longer than the series, enough steps in all."""
     train = config.train
-    lengths = np.array([p.end - p.begin for p in material.training_pieces()])
+    lengths = material.training_pieces().lengths
     last_only = config.model.output == "last"
     longest = int(np.quantile(lengths, 0.5 if last_only else 0.9))
     sequence = max(2, min(train.sequence, longest))
@@ -121,7 +122,7 @@ def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
     lead = max(spec.features.lags, round(LEAD_HALF_LIVES * spec.features.half_life))
     windows = train.mode == "windows" or last_only
     return Pace(
-        shape=Shape(sequence, config.model.horizon, lead),
+        shape=Shape(sequence, config.model.horizon, lead, trim=windows),
         lanes=lanes,
         warmup=min(train.warmup, int(np.median(lengths)) // 4, sequence - 1),
         epochs=epochs,

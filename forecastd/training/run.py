@@ -151,11 +151,18 @@ def train(prepared: Prepared, report: Callable[[Report], None], stop: Callable[[
         prepared.folder / "model", _artifact(prepared, outcome), _example(prepared.store)
     )
     result = {"finished": outcome.finished, "digest": saved.digest, "metrics": saved.metrics}
+    result |= shares_of(outcome)
     write_durably(prepared.folder / "result.json", json.dumps(result, indent=2).encode())
     point_link(prepared.folder.parent / "latest", prepared.folder.name)
     if outcome.finished:
         shutil.rmtree(prepared.folder / "last", ignore_errors=True)
     return Run(prepared.folder, saved, outcome)
+
+
+def shares_of(outcome: Outcome) -> dict[str, float]:
+    """Return what reading the data cost, as shares: see `Costs`."""
+    costs = outcome.costs
+    return {"loader_share": round(costs.loader, 4), "padding_share": round(costs.padding, 4)}
 
 
 def _artifact(prepared: Prepared, outcome: Outcome) -> Artifact:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from forecastd.config import TrainConfig
-from forecastd.data.lanes import Chunk, Shape, sweep_plan, walk
+from forecastd.data.lanes import Chunk, Shape, extent_of, sweep_plan, walk
+from forecastd.data.prefetch import Prefetch
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.device import choose_device, take_threads
 from forecastd.network.losses import MEDIAN, quantile_loss
@@ -53,6 +54,24 @@ class Task:
     clocks: Clocks
 
 
+@dataclass
+class Costs:
+    """What reading costs a training.
+
+    waited, worked: seconds that this process waited for chunks, and trained on them. padding:
+    share of the steps of the newest epoch that are padding.
+    """
+
+    waited: float = 0.0
+    worked: float = 0.0
+    padding: float = 0.0
+
+    @property
+    def loader(self) -> float:
+        """The share of the time of whole steps that was spent waiting for a chunk."""
+        return self.waited / max(self.waited + self.worked, 1e-9)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The best network, its validation loss and epoch, and whether the training was finished."""
@@ -60,6 +79,7 @@ class Outcome:
     network: ForecastNetwork
     progress: state.Progress
     finished: bool
+    costs: Costs
 
 
 class Trainer:
@@ -76,6 +96,7 @@ class Trainer:
             self.network.parameters(), lr=train.lr, weight_decay=train.weight_decay
         )
         self.progress = state.Progress()
+        self.costs = Costs()
         self.best_weights = self._weights()
         store = task.material.store
         codes = task.vocabulary.encode(store.keys, store.static)
@@ -109,7 +130,7 @@ class Trainer:
         if progress.best < float("inf"):
             self.network.load_state_dict(self.best_weights)
         self.network.encoder.embed_unknown_as_mean()
-        return Outcome(self.network.eval(), progress, finished)
+        return Outcome(self.network.eval(), progress, finished, self.costs)
 
     def _epoch(
         self, report: Callable[[Report], None], stop: Callable[[], bool], started: float
@@ -118,26 +139,34 @@ class Trainer:
         task, progress = self.task, self.progress
         pace, train = task.pace, task.config.train
         dice = np.random.default_rng([train.seed, progress.epoch])
-        steps = pace.shape.sequence
-        plan = pace.planner(task.material.training_pieces(), pace.lanes, dice, steps)
-        chunks = max(sum(-(-(p.end - p.begin) // steps) for p in lane) for lane in plan)
+        pieces = task.material.training_pieces()
+        plan = pace.planner(pieces, pace.lanes, dice, pace.shape.sequence)
+        extent = extent_of(plan, pace.shape)
+        self.costs.padding = extent.padding
         if progress.chunk == 0:
             self.walker.state = None
-        for number, chunk in enumerate(walk(task.material.store, plan, pace.shape)):
-            if number < progress.chunk:
-                continue
-            if stop():
-                return False
-            self._set_rates((progress.epoch + number / chunks) / pace.epochs)
-            self._step(chunk, number)
-            progress.chunk = number + 1
-            report(self._report(None, False, started))
+        with self._ahead(walk(task.material.store, plan, pace.shape, progress.chunk)) as chunks:
+            for number, chunk in enumerate(chunks, progress.chunk):
+                if stop():
+                    break
+                begun = time.perf_counter()
+                self._set_rates((progress.epoch + number / extent.chunks) / pace.epochs)
+                self._step(chunk, number)
+                progress.chunk = number + 1
+                self.costs.worked += time.perf_counter() - begun
+                report(self._report(None, False, started))
+            self.costs.waited += chunks.waited
+        if progress.chunk < extent.chunks:
+            return False
         self._end_epoch(report, started)
         return True
 
+    def _ahead(self, chunks: Iterator[Chunk]) -> Prefetch[Chunk]:
+        return Prefetch(chunks, pinned if self.network.device.type == "cuda" else None)
+
     def _step(self, chunk: Chunk, number: int) -> None:
         """One step of the optimiser on one chunk."""
-        train, steps = self.task.config.train, self.task.pace.shape.sequence
+        train, steps = self.task.config.train, chunk.values.shape[1]
         first = (number + self.progress.epoch) % train.loss_stride
         at = np.arange(min(first, steps - 1), steps, train.loss_stride)
         if self.task.config.model.output == "last":
@@ -201,8 +230,9 @@ class Trainer:
         walker = Walker(self.network, self.task.clocks, self.walker.codes)
         self.network.eval()
         total, count = 0.0, 0
-        with torch.inference_mode():
-            for chunk in walk(material.store, sweep_plan(pieces, pace.lanes), shape):
+        chunks = walk(material.store, sweep_plan(pieces, pace.lanes), shape)
+        with torch.inference_mode(), self._ahead(chunks) as ready:
+            for chunk in ready:
                 first_origin = material.parts.train_end[chunk.series] - 1 - chunk.rows
                 loss, counted = self._loss(walker, chunk, at, first_origin)
                 total, count = total + loss.item() * counted, count + counted
@@ -226,3 +256,8 @@ class Trainer:
 
     def _memory(self) -> state.Memory:
         return state.Memory(self.network, self.optimizer, self.walker.state, self.best_weights)
+
+
+def pinned(chunk: Chunk) -> Chunk:
+    """Return the chunk in page-locked memory, from where a copy to a GPU is quick."""
+    return Chunk(*(torch.from_numpy(array).pin_memory().numpy() for array in chunk))
