@@ -78,6 +78,10 @@ class DataSettings(Settings):
     )
     past: list[str] = Field([], description="numeric columns known up to now")
     static: list[str] = Field([], description="text columns that do not change within a series")
+    where: str | None = Field(
+        None, description="rows to read, as in ds >= '2015-01-01' and region == 'eu'; none: all"
+    )
+    sentinels: list[float] = Field([], description="numbers that mean a missing value")
     freq: FrequencyText | None = Field(None, description='"1h", "15min", "1mo", or a count')
     season: int | None = Field(None, ge=1, description="steps of one season; 1: none")
     max_gap: int | None = Field(

@@ -7,22 +7,21 @@ the libraries beneath never reach the caller.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PanicException, PolarsError
+from polars.exceptions import PolarsError
 
+from forecastd.data.batches import Selection, read_batches, schema_of_inputs
+from forecastd.data.inputs import input_files as input_files
+from forecastd.data.inputs import inputs_of
 from forecastd.errors import DataError
 from forecastd.series import FloatArray, IntArray
 
-FORMATS = (".parquet", ".csv", ".ndjson", ".jsonl", ".arrow", ".feather", ".ipc")
-MISSING_WORDS = ["NA", "N/A", "null", "NULL", "nan"]
-"""Words that mean a missing value in CSV, beside the empty field."""
-SCHEMA_ROWS = 10_000
+BATCH_ROWS = 131_072
+"""Rows read at once where a frame is put together in memory."""
 
 
 class Times(NamedTuple):
@@ -44,24 +43,26 @@ class Values(NamedTuple):
 
 def schema_of(path_text: str) -> pl.Schema:
     """Return names and types of the columns. Raises DataError as `read_frame` does."""
-    with _one_sentence(path_text):
-        return _scan(path_text).collect_schema()
+    return schema_of_inputs(inputs_of(path_text))
 
 
 def read_frame(path_text: str, columns: list[str] | None = None) -> pl.DataFrame:
-    """Read the named columns (None: all) of a file, a folder or glob of Parquet.
+    """Read the named columns (None: all) of a file, folder, glob or URI into memory.
 
     Raises DataError when there is no such file, when it is damaged or of an unknown format, or
     when a column is missing.
     """
-    with _one_sentence(path_text):
-        scan = _scan(path_text)
-        schema = scan.collect_schema()
+    inputs = inputs_of(path_text)
+    schema = schema_of_inputs(inputs)
     if columns is not None:
         require_columns(path_text, list(schema), columns)
-        scan = scan.select(columns)
-    with _one_sentence(path_text):
-        return scan.collect()
+        schema = pl.Schema({name: schema[name] for name in columns})
+    return concat(schema, read_batches(inputs, Selection(schema, BATCH_ROWS)))
+
+
+def concat(schema: pl.Schema, frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Join batches of one schema into a frame; no batch at all gives a frame without rows."""
+    return pl.concat([pl.DataFrame(schema=schema), *frames])
 
 
 def require_columns(path_text: str, found: list[str], wanted: list[str]) -> None:
@@ -74,28 +75,6 @@ def require_columns(path_text: str, found: list[str], wanted: list[str]) -> None
             raise DataError(message, hint=hint)
 
 
-def input_files(path_text: str) -> list[Path]:
-    """Return the files that a path, folder or glob stands for, sorted; never empty."""
-    path = Path(path_text).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = sorted(path.rglob("*.parquet"))
-        if not files:
-            message = f"the folder {path_text} has no .parquet file"
-            raise DataError(message, hint="name a file, or a folder or glob of Parquet files")
-        return files
-    if any(mark in path_text for mark in "*?["):
-        parts = path.parts
-        first = next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?["))
-        matches = Path(*parts[:first]).glob(str(Path(*parts[first:])))
-        files = sorted(match for match in matches if match.is_file())
-        if files:
-            return files
-    message = f"there is no file {path_text}"
-    raise DataError(message, hint="check the path; in a config it starts at the config's folder")
-
-
 def times_of(column: pl.Series) -> Times:
     """Convert a time column to int64: microseconds UTC, or counts where it holds integers.
 
@@ -104,7 +83,7 @@ def times_of(column: pl.Series) -> Times:
     """
     kind = column.dtype
     if kind == pl.String:
-        column = _parse_text(column)
+        column = stamps_of(column)
         kind = column.dtype
     zone = isinstance(kind, pl.Datetime) and kind.time_zone is not None
     counted = kind.is_integer()
@@ -149,57 +128,8 @@ def keys_of(column: pl.Series) -> pl.Series:
     return column.cast(pl.String)
 
 
-@contextmanager
-def _one_sentence(path_text: str) -> Iterator[None]:
-    """Turn what the readers raise into a DataError of one sentence."""
-    try:
-        yield
-    except DataError:
-        raise
-    except (PolarsError, PanicException, OSError, UnicodeDecodeError) as error:
-        words = " ".join((str(error).strip() or type(error).__name__).split())
-        reason = words if len(words) <= 160 else f"{words[:157]}..."
-        message = f"cannot read {path_text}: {reason}"
-        hint = "the file is damaged, cut short, or not of the format its name says"
-        raise DataError(message, hint=hint) from error
-
-
-def _scan(path_text: str) -> pl.LazyFrame:
-    files = input_files(path_text)
-    suffixes = {file.suffix.lower() for file in files}
-    if len(suffixes) > 1:
-        message = f"{path_text} names files of several formats: {_listed(sorted(suffixes))}"
-        raise DataError(message, hint="narrow the glob to one format")
-    suffix = suffixes.pop()
-    if suffix not in FORMATS:
-        message = f"{path_text} ends in {suffix or 'no suffix'}, which is no known format"
-        raise DataError(message, hint=f"known: {_listed(list(FORMATS))}")
-    for file in files:
-        if file.stat().st_size == 0:
-            message = f"the file {file} is empty"
-            raise DataError(message, hint="write the data again, or name another file")
-    return _scan_files(files, suffix)
-
-
-def _scan_files(files: list[Path], suffix: str) -> pl.LazyFrame:
-    if suffix == ".parquet":
-        hive = any("=" in part for file in files for part in file.parent.parts)
-        return pl.scan_parquet(files, hive_partitioning=hive, glob=False)
-    if suffix == ".csv":
-        return pl.scan_csv(
-            files,
-            try_parse_dates=True,
-            null_values=MISSING_WORDS,
-            infer_schema_length=SCHEMA_ROWS,
-            glob=False,
-        )
-    if suffix in {".ndjson", ".jsonl"}:
-        return pl.scan_ndjson(files, infer_schema_length=SCHEMA_ROWS)
-    return pl.scan_ipc(files, glob=False)
-
-
-def _parse_text(column: pl.Series) -> pl.Series:
-    """Parse ISO 8601 text; a zone in the text makes the stamps UTC."""
+def stamps_of(column: pl.Series) -> pl.Series:
+    """Parse ISO 8601 text; a zone in the text makes the stamps UTC. Raises DataError."""
     zoned = column.str.contains(r"(Z|[+-]\d{2}:?\d{2})$").any()
     try:
         return column.str.to_datetime(time_unit="us", time_zone="UTC" if zoned else None)

@@ -6,14 +6,27 @@ replay all start from it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from forecastd.config import DataSettings
-from forecastd.data.reader import keys_of, read_frame, times_of, values_of
+from forecastd.data.batches import Selection, read_batches, schema_of_inputs
+from forecastd.data.inputs import inputs_of, is_uri
+from forecastd.data.reader import (
+    BATCH_ROWS,
+    concat,
+    keys_of,
+    require_columns,
+    stamps_of,
+    times_of,
+    values_of,
+)
+from forecastd.data.where import columns_in, parse
 from forecastd.errors import DataError
 from forecastd.series import FloatArray, IntArray
 
@@ -73,26 +86,113 @@ def columns_of(data: DataSettings) -> Columns:
 
 
 def resolve(data: DataSettings, base: Path) -> str:
-    """Return where the data lies; a relative path starts at `base`."""
-    return str(base / Path(data.path).expanduser())
+    """Return where the data lies; a relative path starts at `base`, a URI stays."""
+    return data.path if is_uri(data.path) else str(base / Path(data.path).expanduser())
+
+
+@dataclass(frozen=True)
+class LongBatches:
+    """A data set as long frames in file order, read as they are asked for.
+
+    columns: names and roles. counted: the times are integers, else stamps. frames: only the
+    needed columns, types as found save that text of times is parsed; no two differ in schema.
+    schema: that of each frame. sentinels: how many of each column were taken as missing, complete
+    when `frames` has ended.
+    """
+
+    columns: Columns
+    counted: bool
+    frames: Iterator[pl.DataFrame]
+    schema: pl.Schema
+    sentinels: dict[str, int]
+
+
+def long_batches(data: DataSettings, base: Path, batch_rows: int) -> LongBatches:
+    """Open a data set to be read once, at most about `batch_rows` rows at a time.
+
+    A wide frame is folded batch by batch, column after column within a batch. Raises DataError
+    for whatever is wrong with the files or their columns, also while the frames are read.
+    """
+    inputs = inputs_of(resolve(data, base))
+    schema = schema_of_inputs(inputs)
+    where = None if data.where is None else parse(data.where)
+    needed = [*([data.id] if data.id else []), data.time, *data.target, *data.past, *data.static]
+    looked_at = [] if where is None else columns_in(where)
+    require_columns(inputs.text, list(schema), [*needed, *looked_at])
+    wanted = pl.Schema({name: schema[name] for name in dict.fromkeys([*needed, *looked_at])})
+    across = len(data.target) if data.wide else 1
+    raw = read_batches(inputs, Selection(wanted, max(1, batch_rows // across), where))
+    columns, counts = columns_of(data), dict.fromkeys(columns_of(data).channels, 0)
+    shaped = _without_sentinels(_timed(raw, data.time), data, counts)
+    frames = _folded(shaped, data) if data.wide else (frame.select(needed) for frame in shaped)
+    first = next(frames, None)
+    if first is None:
+        first = pl.DataFrame(schema=wanted).select(needed)
+        first = next(_folded(iter([first]), data)) if data.wide else first
+    kind = first.schema[data.time]
+    zone = isinstance(kind, pl.Datetime) and kind.time_zone is not None
+    return LongBatches(
+        columns=replace(columns, time_zone=zone),
+        counted=kind.is_integer(),
+        frames=itertools.chain([first] if first.height else [], frames),
+        schema=first.schema,
+        sentinels=counts,
+    )
+
+
+def _timed(frames: Iterator[pl.DataFrame], time: str) -> Iterator[pl.DataFrame]:
+    """Parse times that are text; all batches have a zone, or none has."""
+    found: pl.DataType | None = None
+    for frame in frames:
+        if frame[time].dtype != pl.String:
+            yield frame
+            continue
+        if frame[time].null_count() == frame.height:
+            yield frame.with_columns(pl.col(time).cast(found or pl.Datetime("us")))
+            continue
+        parsed = frame.with_columns(stamps_of(frame[time]))
+        found = found or parsed[time].dtype
+        if parsed[time].dtype != found:
+            message = f"the time column {time!r} has stamps with and without a zone"
+            raise DataError(message, hint="write all stamps with a zone, or none")
+        yield parsed
+
+
+def _without_sentinels(
+    frames: Iterator[pl.DataFrame], data: DataSettings, counts: dict[str, int]
+) -> Iterator[pl.DataFrame]:
+    """Put nulls where numbers mean a missing value, and count them."""
+    if not data.sentinels:
+        yield from frames
+        return
+    names = [*data.target, *data.past]
+    for frame in frames:
+        hits = frame.select(
+            pl.col(name).cast(pl.Float64).is_in(data.sentinels).fill_null(value=False)
+            for name in names
+        )
+        for name in names:
+            counts[WIDE_TARGET if data.wide else name] += int(hits[name].sum())
+        yield frame.with_columns(pl.when(~hits[name]).then(frame[name]) for name in names)
+
+
+def _folded(frames: Iterator[pl.DataFrame], data: DataSettings) -> Iterator[pl.DataFrame]:
+    """Fold wide frames into long ones, each on its own."""
+    for frame in frames:
+        for name in data.target:
+            values_of(frame[name].head(1000))  # text is named before all are folded into one
+        yield frame.unpivot(
+            data.target, index=data.time, variable_name=WIDE_ID, value_name=WIDE_TARGET
+        )
 
 
 def read_long(data: DataSettings, base: Path) -> tuple[pl.DataFrame, Columns]:
-    """Read the columns of `data` as a long frame in file order, types as found.
+    """Read the columns of `data` as a long frame in file order, in memory.
 
     Raises DataError for whatever is wrong with the file or its columns.
     """
-    columns = columns_of(data)
-    wanted = [data.time, *data.target, *data.past, *data.static]
-    frame = read_frame(resolve(data, base), [*([data.id] if data.id else []), *wanted])
-    if not data.wide:
-        return frame, columns
-    for name in data.target:
-        values_of(frame[name].head(1000))  # a text column is named before all are folded into one
-    long = frame.unpivot(
-        data.target, index=data.time, variable_name=WIDE_ID, value_name=WIDE_TARGET
-    )
-    return long, columns
+    batches = long_batches(data, base, BATCH_ROWS)
+    return concat(batches.schema, batches.frames), batches.columns
 
 
 def read_table(data: DataSettings, base: Path) -> Table:
