@@ -160,10 +160,9 @@ def walk(store: Store, plan: Plan, shape: Shape, done: int = 0) -> Iterator[Chun
 
     done: chunks at the start to pass over, unread; a walk goes on where another stopped.
     """
-    columns = [np.asarray(column) for column in (store.values, store.times)]
     for number, (place, row) in enumerate(_places(plan, shape.sequence)):
         if number >= done:
-            yield _read((columns[0], columns[1]), _lanes(plan, place, row, shape), shape)
+            yield _read(store, _lanes(plan, place, row, shape), shape)
 
 
 def extent_of(plan: Plan, shape: Shape) -> Extent:
@@ -309,8 +308,8 @@ def _lanes(plan: Plan, place: IntArray, row: IntArray, shape: Shape) -> _Lanes:
     )
 
 
-def _read(columns: tuple[FloatArray, IntArray], lanes: _Lanes, shape: Shape) -> Chunk:
-    values, times = columns
+def _read(store: Store, lanes: _Lanes, shape: Shape) -> Chunk:
+    values, times = np.asarray(store.values), np.asarray(store.times)  # plain views of the maps
     steps = int(lanes.length.max()) if shape.trim else shape.sequence
     longest = int(lanes.lead.max())
     fresh, before = np.flatnonzero(lanes.lead), longest - lanes.lead
