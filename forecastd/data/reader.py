@@ -107,8 +107,10 @@ def values_of(column: pl.Series) -> Values:
     if column.null_count() == len(column):
         column, kind = column.cast(pl.Null), pl.Null()
     if not (kind.is_numeric() or kind in {pl.Boolean, pl.Null}):
-        example = next((repr(item) for item in column.head(1000).drop_nulls()), "nothing")
-        message = f"column {column.name!r} holds {_type_words(kind)}, such as {example}"
+        message = f"column {column.name!r} holds {_type_words(kind)}"
+        if kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum):
+            example = next((repr(item) for item in column.head(1000).drop_nulls()), "nothing")
+            message += f", such as {example}"
         raise DataError(message, hint="a target or covariate must hold numbers; convert it first")
     nulls = column.null_count()
     with np.errstate(over="ignore"):
@@ -143,6 +145,10 @@ def stamps_of(column: pl.Series) -> pl.Series:
 def _type_words(kind: pl.DataType) -> str:
     if kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum):
         return "text"
+    if "fixed_shape_tensor" in str(kind):
+        return "frames (fixed_shape_tensor), which are not read yet"
+    if isinstance(kind, pl.List):
+        return "lists"
     return "true and false" if kind == pl.Boolean else f"values of type {kind}"
 
 

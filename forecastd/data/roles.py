@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from forecastd.config import DataSettings
+from forecastd.data.layouts import FREQ_COLUMN, frequency_text
 from forecastd.data.reader import read_frame, require_columns, schema_of, times_of
 from forecastd.data.store import frequency_of, season_of, sorted_grid
 from forecastd.data.table import Columns, read_table
@@ -32,6 +33,7 @@ TIME_NAMES = (
     "t",
     "cycle",
 )
+START_NAME = "start"
 TARGET_NAMES = ("y", "target", "value")
 CALENDAR_NAMES = {
     "year", "quarter", "month", "week", "weekday", "wday", "day", "day_of_week", "dayofweek",
@@ -68,6 +70,8 @@ def infer_roles(path_text: str) -> Proposal:
     Raises DataError where no column can be the time or no numeric column is left.
     """
     schema = schema_of(path_text)
+    if rolled := _rolled(path_text, schema):
+        return _with_grid(rolled)
     frame = read_frame(path_text)
     if frame.height == 0:
         message = f"{path_text} has no rows"
@@ -105,6 +109,41 @@ def settings_for_model(path_text: str, columns: Columns, frequency: Frequency) -
             "static": list(columns.static),
         }
     )
+
+
+def _rolled(path_text: str, schema: pl.Schema) -> Proposal | None:
+    """Propose settings for a data set of a series per row; None: it is none.
+
+    Raises DataError where a start or a frequency is missing.
+    """
+    lists = [n for n, kind in schema.items() if isinstance(kind, pl.List)]
+    lower = {name.lower(): name for name in reversed(lists)}
+    target = next((lower[known] for known in TARGET_NAMES if known in lower), None)
+    if target is None:
+        return None
+    names = {name.lower(): name for name in reversed(list(schema))}
+    time = next((names[known] for known in (START_NAME, *TIME_NAMES) if known in names), None)
+    if time is None:
+        message = f"each row of {path_text} is a series, but no column says when it starts"
+        raise DataError(message, hint=f"add a column {START_NAME!r} of timestamps or counts")
+    identifier = next((names[known] for known in ID_NAMES if known in names), None)
+    past = [name for name in lists if name != target and "dynamic_real" in name.lower()]
+    if FREQ_COLUMN not in schema:
+        message = f"each row of {path_text} is a series, but nothing says how far its values lie"
+        raise DataError(message, hint=f"add a column {FREQ_COLUMN!r}, or write a config by hand")
+    rest = set(schema) - {target, time, identifier, FREQ_COLUMN, *past}
+    freq = frequency_text(str(read_frame(path_text, [FREQ_COLUMN])[FREQ_COLUMN][0]))
+    data = DataSettings(
+        path=path_text, id=identifier, time=time, target=[target], past=past, freq=freq
+    )
+    reasons = {
+        "id": f"named {identifier!r}" if identifier else "no column names the series",
+        "time": f"named {time!r}: when the series of a row starts",
+        "target": f"named {target!r}: a list for each series",
+        "past": "lists named as covariates" if past else "no other list of numbers",
+        "static": "none found",
+    }
+    return Proposal(data, reasons, dict.fromkeys(sorted(rest), "not a list of numbers by step"))
 
 
 @dataclass

@@ -17,6 +17,7 @@ import polars as pl
 from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_inputs
 from forecastd.data.inputs import inputs_of, is_uri
+from forecastd.data.layouts import SERIES_AT_ONCE, columns_rolled, is_rolled, unrolled
 from forecastd.data.reader import (
     BATCH_ROWS,
     concat,
@@ -110,7 +111,8 @@ class LongBatches:
 def long_batches(data: DataSettings, base: Path, batch_rows: int) -> LongBatches:
     """Open a data set to be read once, at most about `batch_rows` rows at a time.
 
-    A wide frame is folded batch by batch, column after column within a batch. Raises DataError
+    A wide frame is folded batch by batch, column after column within a batch; a row that is a
+    whole series becomes a row for each value. Raises DataError
     for whatever is wrong with the files or their columns, also while the frames are read.
     """
     inputs = inputs_of(resolve(data, base))
@@ -118,12 +120,15 @@ def long_batches(data: DataSettings, base: Path, batch_rows: int) -> LongBatches
     where = None if data.where is None else parse(data.where)
     needed = [*([data.id] if data.id else []), data.time, *data.target, *data.past, *data.static]
     looked_at = [] if where is None else columns_in(where)
+    rolled = is_rolled(schema, data.target[0])
+    looked_at += columns_rolled(data, schema) if rolled else []
     require_columns(inputs.text, list(schema), [*needed, *looked_at])
     wanted = pl.Schema({name: schema[name] for name in dict.fromkeys([*needed, *looked_at])})
-    across = len(data.target) if data.wide else 1
-    raw = read_batches(inputs, Selection(wanted, max(1, batch_rows // across), where))
     columns, counts = columns_of(data), dict.fromkeys(columns_of(data).channels, 0)
-    shaped = _without_sentinels(_timed(raw, data.time), data, counts)
+    at_once = SERIES_AT_ONCE if rolled else max(1, batch_rows // len(data.target))
+    raw = read_batches(inputs, Selection(wanted, at_once, where))
+    raw = unrolled(raw, data, batch_rows) if rolled else _timed(raw, data.time)
+    shaped = _without_sentinels(raw, data, counts)
     frames = _folded(shaped, data) if data.wide else (frame.select(needed) for frame in shaped)
     first = next(frames, None)
     if first is None:
