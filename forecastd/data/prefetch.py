@@ -75,20 +75,24 @@ class Prefetch(Iterator[Item], Generic[Item]):
         self.close()
 
     def _read(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._fill()
+        except BaseException as caught:  # noqa: BLE001  the consumer raises it
+            error = caught
+        with self._change:
+            self._error, self._ended = error, True
+            self._change.notify_all()
+
+    def _fill(self) -> None:
         try:
             for item in self._items:
-                kept = item if self._ready is None else self._ready(item)
-                if not self._put(kept):
+                if not self._put(item if self._ready is None else self._ready(item)):
                     break
-        except BaseException as error:  # noqa: BLE001  the consumer raises it
-            self._error = error
         finally:
             close = getattr(self._items, "close", None)
             if close is not None:
                 close()
-            with self._change:
-                self._ended = True
-                self._change.notify_all()
 
     def _put(self, item: Item) -> bool:
         """Wait for room and add the item; False once closed."""

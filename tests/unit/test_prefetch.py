@@ -95,6 +95,23 @@ def test_closed_early_the_thread_ends_and_so_does_the_iterable(taken: int) -> No
         next(ahead)
 
 
+def test_an_iterable_that_cannot_be_closed_hangs_nobody() -> None:
+    class Stubborn:
+        def __iter__(self) -> Stubborn:
+            return self
+
+        def __next__(self) -> int:
+            raise StopIteration
+
+        def close(self) -> None:
+            message = "will not close"
+            raise RuntimeError(message)
+
+    with Prefetch(Stubborn()) as ahead, pytest.raises(RuntimeError, match="will not close"):
+        next(ahead)
+    assert readers() == []
+
+
 def test_an_error_of_the_consumer_ends_the_thread() -> None:
     def consume() -> None:
         with Prefetch(iter(range(10**9))) as ahead:
