@@ -17,6 +17,9 @@ from typer.core import TyperGroup
 from forecast_cli import (
     config,
     data,
+    data_convert,
+    data_describe,
+    data_prepare,
     doctor,
     evaluate,
     init,
@@ -47,6 +50,11 @@ class Entry(NamedTuple):
 COMMANDS = [
     Entry("init", init.init, START),
     Entry("data check", data.check, DATA),
+    Entry("data describe", data_describe.describe, DATA),
+    Entry("data convert", data_convert.convert, DATA),
+    Entry("data prepare", data_prepare.prepare, DATA),
+    Entry("data synth", data_convert.synth, DATA),
+    Entry("data fetch", data_prepare.fetch, DATA),
     Entry("train", train.train, MODELS),
     Entry("predict", predict.predict, MODELS),
     Entry("evaluate", evaluate.evaluate, MODELS),
@@ -60,7 +68,7 @@ COMMANDS = [
 ]
 
 GROUPS = {
-    "data": "Look at a data set before training.",
+    "data": "Look at data sets, and make them ready for training.",
     "config": "Show and check configurations.",
 }
 
