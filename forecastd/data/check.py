@@ -23,6 +23,7 @@ from forecastd.data.store import (
     season_of,
     sorted_grid,
 )
+from forecastd.data.suspects import clock_jumps, copies, leaks
 from forecastd.data.table import Table, read_table
 from forecastd.series import Frequency, IntArray
 
@@ -96,6 +97,7 @@ def check(source: DataSettings | str, base: Path | None = None) -> CheckReport:
         _values,
         _sentinels,
         _shapes,
+        _suspects,
     ]
     findings = [finding for one in checks for finding in one(case)]
     return CheckReport(
@@ -222,14 +224,23 @@ def _values(case: _Case) -> list[Finding]:
     found: list[Finding] = []
     for place, name in enumerate(table.columns.channels):
         owners = table.series[np.isnan(table.values[:, place])]
-        share = 100 * table.nulls[name] / max(1, len(table.times))
+        marked = table.sentinels.get(name, 0)
+        nulls = table.nulls[name] - marked
+        share = 100 * nulls / max(1, len(table.times))
         found += _finding(
             case,
             "nulls",
-            table.nulls[name],
+            nulls,
             f"values missing in {name} ({share:.1f} %)",
             "masked: they never enter the network",
             owners,
+        )
+        found += _finding(
+            case,
+            "sentinels",
+            marked,
+            f"values in {name} that sentinels in [data] names",
+            "taken as missing",
         )
         found += _finding(
             case,
@@ -257,7 +268,7 @@ def _sentinels(case: _Case) -> list[Finding]:
                 "sentinel",
                 int(np.count_nonzero(hits)),
                 f"values of {number:g} in {name}, far from the others",
-                "kept as numbers: replace them by null if they mean missing",
+                f"kept as numbers: write sentinels = [{number:g}] in [data] if missing",
                 table.series[hits],
             )
     return found
@@ -309,4 +320,21 @@ def _shapes(case: _Case) -> list[Finding]:
             "kept; their forecasts lean on what the other series taught",
             short,
         ),
+    ]
+
+
+def _suspects(case: _Case) -> list[Finding]:
+    """Look for what no single row shows: clocks that jump, copies and leaks among the columns."""
+    table, rows = case.table, case.grid.rows
+    used = np.zeros(len(table.times), bool)
+    used[rows] = True
+    suspects = [
+        *clock_jumps(table, rows, np.flatnonzero(~used), case.frequency),
+        *copies(table, rows),
+        *leaks(table, rows),
+    ]
+    return [
+        finding
+        for one in suspects
+        for finding in _finding(case, one.kind, one.number, one.what, one.action, one.owners)
     ]

@@ -57,7 +57,8 @@ class Table:
     """Rows as found, less those without key or time.
 
     keys: S series, sorted. series: [N] index in `keys`. times: [N]. values: [N, C], NaN missing.
-    static: one value per series and column, the first that is not null.
+    static: one value per series and column, the first that is not null. nulls: with sentinels.
+    folded: from a wide frame, so each series was a column.
     """
 
     columns: Columns
@@ -72,6 +73,8 @@ class Table:
     rows_without_time: int = 0
     nulls: dict[str, int] = field(default_factory=dict)
     non_finite: dict[str, int] = field(default_factory=dict)
+    sentinels: dict[str, int] = field(default_factory=dict)
+    folded: bool = False
 
     def order(self) -> IntArray:
         """Return the rows by (series, time); rows of one stamp stay in file order."""
@@ -186,9 +189,9 @@ def _folded(frames: Iterator[pl.DataFrame], data: DataSettings) -> Iterator[pl.D
     for frame in frames:
         for name in data.target:
             values_of(frame[name].head(1000))  # text is named before all are folded into one
-        yield frame.unpivot(
-            data.target, index=data.time, variable_name=WIDE_ID, value_name=WIDE_TARGET
-        )
+        # The names come after folding: a column may itself be called as its values will be.
+        long = frame.unpivot(data.target, index=data.time, variable_name="\0", value_name="\0y")
+        yield long.rename({"\0": WIDE_ID, "\0y": WIDE_TARGET})
 
 
 def read_long(data: DataSettings, base: Path) -> tuple[pl.DataFrame, Columns]:
@@ -202,7 +205,8 @@ def read_long(data: DataSettings, base: Path) -> tuple[pl.DataFrame, Columns]:
 
 def read_table(data: DataSettings, base: Path) -> Table:
     """Read a data set into columns of numbers. Raises DataError when no row can be used."""
-    frame, columns = read_long(data, base)
+    batches = long_batches(data, base, BATCH_ROWS)
+    frame, columns = concat(batches.schema, batches.frames), batches.columns
     rows_read = frame.height
     times = times_of(frame[columns.time])
     keep = times.known
@@ -240,6 +244,8 @@ def read_table(data: DataSettings, base: Path) -> Table:
         rows_without_time=without_time,
         nulls={name: one.nulls for name, one in converted.items()},
         non_finite={name: one.non_finite for name, one in converted.items()},
+        sentinels=batches.sentinels,
+        folded=data.wide,
     )
 
 

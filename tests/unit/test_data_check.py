@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import typer
@@ -122,3 +124,59 @@ def test_strict_answers_no_where_something_was_found(project: Path, tmp_path: Pa
     assert stopped.value.exit_code == 1
     report_of(tmp_path, tidy())
     check_command(str(tmp_path / "data.parquet"), strict=True)
+
+
+def checked(folder: Path, frame: pl.DataFrame, **settings: Any) -> dict[str, Finding]:
+    frame.write_parquet(folder / "data.parquet")
+    given = {"path": "data.parquet", "season": 3, **settings}
+    report = check(DataSettings.model_validate(given), folder)
+    return {finding.kind: finding for finding in report.findings}
+
+
+HOURS = pl.datetime_range(pl.datetime(2021, 1, 1), pl.datetime(2021, 12, 31), "1h", eager=True)
+NOISE = np.random.default_rng(0).normal(size=len(HOURS))
+
+
+def test_a_local_clock_with_daylight_saving_is_noticed(tmp_path: Path) -> None:
+    berlin = HOURS.dt.replace_time_zone("UTC").dt.convert_time_zone("Europe/Berlin")
+    frame = pl.DataFrame({"ds": berlin.dt.replace_time_zone(None), "y": NOISE})
+    found = checked(tmp_path, frame)
+    assert found["clock_jumps"].count == 1
+    assert "1 rows it gives twice" in found["clock_jumps"].what
+    assert "better write the times in UTC" in found["clock_jumps"].action
+    assert checked(tmp_path, pl.DataFrame({"ds": berlin, "y": NOISE})) == {}
+
+
+def test_a_hole_of_an_hour_is_no_clock(tmp_path: Path) -> None:
+    march = pl.Series([datetime(2021, 3, 14, 2)])  # noqa: DTZ001  a Sunday
+    frame = pl.DataFrame({"ds": HOURS, "y": NOISE}).filter(~pl.col("ds").is_in(march.implode()))
+    assert set(checked(tmp_path, frame)) == {"gaps"}
+
+
+def test_columns_that_are_the_same_are_named(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"ds": HOURS, "y": NOISE, "a": NOISE[::-1], "b": NOISE[::-1]})
+    found = checked(tmp_path, frame, past=["a", "b"])
+    assert found["duplicate"].what == "column b holds the same as a"
+    found = checked(tmp_path, frame, target=["y", "a", "b"])
+    assert found["duplicate"].what == "column b holds the same as a"
+
+
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_a_covariate_that_tells_the_target_is_a_leak(shift: int, tmp_path: Path) -> None:
+    shifted = pl.Series(NOISE).shift(-shift)
+    frame = pl.DataFrame({"ds": HOURS, "y": NOISE, "x": shifted}).sample(
+        fraction=1.0, shuffle=True, seed=1
+    )
+    found = checked(tmp_path, frame, past=["x"])
+    assert "leak" in found
+    assert found["leak"].what.endswith(f"{shift} steps ahead" if shift else "of the same step")
+    late = frame.with_columns(x=pl.Series(NOISE).shift(2))
+    assert "leak" not in checked(tmp_path, late.with_columns(y=pl.Series(NOISE)), past=["x"])
+
+
+def test_declared_sentinels_are_counted_and_suspected_no_more(tmp_path: Path) -> None:
+    rows = [*tidy(), ("a", 1200, -9999.0), ("a", 1260, None)]
+    assert {f.kind for f in report_of(tmp_path, rows).findings} == {"nulls", "sentinel"}
+    nulls, sentinels = report_of(tmp_path, rows, sentinels=[-9999]).findings
+    assert (nulls.kind, nulls.count) == ("nulls", 1)
+    assert (sentinels.kind, sentinels.count) == ("sentinels", 1)
