@@ -7,7 +7,8 @@ evaluation and scoring read it and nothing else.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,38 +17,18 @@ from numpy.typing import NDArray
 
 from forecastd.config import DataSettings
 from forecastd.data.frequency import infer_frequency, infer_season
-from forecastd.data.grid import default_max_gap, missing_stamps, stamps_between
-from forecastd.data.reader import input_files
-from forecastd.data.table import Columns, Table, read_table, resolve
+from forecastd.data.grid import default_max_gap, missing_stamps
+from forecastd.data.inputs import Inputs, inputs_of
+from forecastd.data.preparing import PrepareProgress as PrepareProgress
+from forecastd.data.preparing import PrepareReport as PrepareReport
+from forecastd.data.preparing import Source, build, memory_for, rows_in, set_frequency
+from forecastd.data.staging import staging_for
+from forecastd.data.table import Columns, Table, columns_of, resolve
 from forecastd.errors import DataError
-from forecastd.files import publish_folder
 from forecastd.series import FloatArray, Frequency, IntArray, Signature
 
 FORMAT_VERSION = 1
 _ARRAYS = ("offsets", "segments", "times", "values", "observed")
-
-
-@dataclass(frozen=True)
-class PrepareReport:
-    """What `prepare` found and did, in counts.
-
-    holes: runs of missing stamps that were filled with `rows_filled` rows. resets: longer runs,
-    after which a series starts afresh. nulls, non_finite: per channel, before repeats are dropped.
-    """
-
-    rows_read: int
-    series: int
-    rows_without_key: int
-    rows_without_time: int
-    repeats_dropped: int
-    rows_sorted_back: int
-    holes: int
-    rows_filled: int
-    resets: int
-    nulls: dict[str, int] = field(default_factory=dict)
-    non_finite: dict[str, int] = field(default_factory=dict)
-    frequency_reason: str = "set"
-    season_reason: str = "set"
 
 
 @dataclass(frozen=True)
@@ -119,15 +100,25 @@ class Grid:
         return np.split(values, ends)
 
 
-def prepare(data: DataSettings, base: Path, target_folder: Path) -> Store:
+def prepare(
+    data: DataSettings,
+    base: Path,
+    target_folder: Path,
+    *,
+    memory_bytes: int | None = None,
+    report: Callable[[PrepareProgress], None] = lambda _: None,
+) -> Store:
     """Make the store of a data set in `target_folder`, or open it where it is still current.
 
     data.path starts at `base` unless it is absolute. Rows are sorted by (series, time); of rows
     with one stamp the first in the file counts; holes of at most max_gap steps become rows of
-    NaN, longer ones start a new segment. Raises DataError for unusable data and UserError where
-    the folder cannot be written.
+    NaN, longer ones start a new segment. memory_bytes: the budget for rows in memory, whatever
+    the size of the input (none: 1 GiB). report: told how far it is. The folder appears whole or
+    not at all; what an interrupted call left is removed by the next. Raises DataError for
+    unusable data and UserError where the folder cannot be written.
     """
-    fingerprint = _fingerprint(data, base)
+    inputs = inputs_of(resolve(data, base))
+    fingerprint = _fingerprint(data, inputs)
     if (target_folder / "store.json").is_file():
         header = _header(target_folder, newer="rebuild")
         if header.get("fingerprint") == fingerprint:
@@ -135,12 +126,12 @@ def prepare(data: DataSettings, base: Path, target_folder: Path) -> Store:
     elif target_folder.is_dir() and any(target_folder.iterdir()):
         message = f"the folder {target_folder} holds other files, so no store is written there"
         raise DataError(message, hint="name an empty or new folder")
-    table = read_table(data, base)
-    header, arrays = _build(table, data)
-    header["fingerprint"] = fingerprint
-    with publish_folder(target_folder) as folder:
-        for name in _ARRAYS:
-            np.save(folder / f"{name}.npy", arrays[name], allow_pickle=False)
+    columns = columns_of(data)
+    source = Source(data, base, rows_in(inputs, len(data.target)))
+    with staging_for(target_folder) as folder:
+        memory = memory_for(memory_bytes, len(columns.channels))
+        header = {"format_version": FORMAT_VERSION, **build(source, folder, memory, report)}
+        header["fingerprint"] = fingerprint
         text = json.dumps(header, ensure_ascii=False, indent=1)
         (folder / "store.json").write_text(text, encoding="utf-8")
     return open_store(target_folder)
@@ -209,13 +200,7 @@ def frequency_of(table: Table, grid: Grid, data: DataSettings) -> tuple[Frequenc
     if data.freq is None:
         times = grid.by_series(grid.times, len(table.keys))
         return infer_frequency(times, counted=table.counted)
-    frequency = Frequency.parse(data.freq)
-    if table.counted != (frequency.kind == "count"):
-        kind = "integer counts" if table.counted else "timestamps"
-        message = f"freq = {data.freq!r} does not fit the time column {data.time!r} of {kind}"
-        hint = "write freq = 1 for counts" if table.counted else 'write for example freq = "1h"'
-        raise DataError(message, hint=hint)
-    return frequency, "set in [data]"
+    return set_frequency(data, table.counted), "set in [data]"
 
 
 def season_of(
@@ -264,71 +249,9 @@ def _neighbours(grid: Grid) -> tuple[tuple[IntArray, NDArray[np.bool_]], IntArra
     return (np.where(has_last, last, grid.times), has_last), grid.times
 
 
-def _build(table: Table, data: DataSettings) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    grid = sorted_grid(table)
-    frequency, frequency_reason = frequency_of(table, grid, data)
-    season, season_reason = season_of(table, grid, data, frequency)
-    max_gap = gap_limit(data, season)
-    holes, reset = holes_of(grid, frequency, max_gap)
-    arrays = _fill(table, grid, frequency, holes)
-    places = np.arange(len(grid.rows)) + np.cumsum(holes)
-    starts = np.concatenate([[True], grid.series[1:] != grid.series[:-1]])
-    firsts = np.where(starts | reset, places, -1)
-    firsts, owners = firsts[firsts >= 0], grid.series[starts | reset]
-    rows = len(arrays["times"])
-    arrays["segments"] = np.stack([owners, firsts, np.append(firsts[1:], rows)], axis=1)
-    arrays["offsets"] = np.append(places[starts], rows)
-    report = PrepareReport(
-        rows_read=table.rows_read,
-        series=len(table.keys),
-        rows_without_key=table.rows_without_key,
-        rows_without_time=table.rows_without_time,
-        repeats_dropped=grid.repeats,
-        rows_sorted_back=grid.steps_back,
-        holes=int(np.count_nonzero(holes)),
-        rows_filled=int(holes.sum()),
-        resets=int(np.count_nonzero(reset)),
-        nulls=table.nulls,
-        non_finite=table.non_finite,
-        frequency_reason=frequency_reason,
-        season_reason=season_reason,
-    )
-    header = {
-        "format_version": FORMAT_VERSION,
-        "columns": asdict(table.columns),
-        "frequency": str(frequency),
-        "season": season,
-        "max_gap": max_gap,
-        "keys": table.keys,
-        "static": table.static,
-        "report": asdict(report),
-    }
-    return header, arrays
-
-
-def _fill(
-    table: Table, grid: Grid, frequency: Frequency, holes: IntArray
-) -> dict[str, NDArray[Any]]:
-    """Lay the sorted rows out with room for the missing stamps."""
-    rows = len(grid.rows) + int(holes.sum())
-    places = np.arange(len(grid.rows)) + np.cumsum(holes)
-    observed = np.zeros(rows, bool)
-    observed[places] = True
-    times = np.empty(rows, np.int64)
-    times[places] = grid.times
-    before = np.concatenate([holes[1:], np.zeros(1, np.int64)])
-    times[~observed] = stamps_between(grid.times, before, frequency)[0]
-    values = np.full((rows, table.values.shape[1]), np.nan, np.float32)
-    values[places] = table.values[grid.rows]
-    return {"times": times, "values": values, "observed": observed}
-
-
-def _fingerprint(data: DataSettings, base: Path) -> str:
+def _fingerprint(data: DataSettings, inputs: Inputs) -> str:
     """Return a text that differs when the input files or the options differ."""
-    files = [
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in input_files(resolve(data, base))
-    ]
+    files = [(file.name, file.size, file.changed_ns) for file in inputs.files]
     options = data.model_dump(exclude={"path"})
     return json.dumps([FORMAT_VERSION, files, options], sort_keys=True)
 

@@ -1,0 +1,334 @@
+"""Makes the arrays of a store from batches of rows in any order, in bounded memory.
+
+Rows that come in order are written as they come. From the first row that does not on, all go
+through buckets on disk (`buckets.py`). Then the grid is found and its holes are opened in place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from forecastd.config import DataSettings
+from forecastd.data.buckets import Buckets
+from forecastd.data.frequency import ROWS_MAX, SERIES_MAX, infer_frequency, infer_season
+from forecastd.data.grid import default_max_gap
+from forecastd.data.inputs import Inputs
+from forecastd.data.intake import Intake, Rows
+from forecastd.data.sorting import in_order
+from forecastd.data.table import LongBatches, long_batches, resolve
+from forecastd.data.writing import BLOCK_ROWS, Lines, SortedWriter, open_holes, plan_layout
+from forecastd.errors import DataError
+from forecastd.series import FloatArray, Frequency, IntArray
+
+MEMORY_BYTES = 1 << 30
+MEMORY_BYTES_MIN = 1 << 26
+BATCH_ROWS_MAX = 1 << 20
+_BATCH_SHARE, _BUCKET_SHARE = 1 / 8, 1 / 3
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What `prepare` found and did, in counts.
+
+    holes: runs of missing stamps that were filled with `rows_filled` rows. resets: longer runs,
+    after which a series starts afresh. nulls, non_finite: per channel, before repeats are dropped;
+    sentinels: how many of the nulls were numbers that mean a missing value.
+    """
+
+    rows_read: int
+    series: int
+    rows_without_key: int
+    rows_without_time: int
+    repeats_dropped: int
+    rows_sorted_back: int
+    holes: int
+    rows_filled: int
+    resets: int
+    nulls: dict[str, int] = field(default_factory=dict)
+    non_finite: dict[str, int] = field(default_factory=dict)
+    sentinels: dict[str, int] = field(default_factory=dict)
+    frequency_reason: str = "set"
+    season_reason: str = "set"
+
+
+class PrepareProgress(NamedTuple):
+    """How far `prepare` is: rows and bytes done in a stage.
+
+    stage: "read", "sort" (only where rows are out of order) or "fill". rows_total: None where
+    the input does not say. bytes: written so far. seconds_left: of the stage; None if unknown.
+    """
+
+    stage: str
+    rows: int
+    rows_total: int | None
+    bytes: int
+    seconds: float
+    seconds_left: float | None
+
+
+Report = Callable[[PrepareProgress], None]
+
+
+@dataclass
+class _Clock:
+    """Tells how far a stage is."""
+
+    tell: Report
+    stage: str
+    total: int | None
+    row_bytes: int
+    rows: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def add(self, rows: int) -> None:
+        self.rows += rows
+        seconds = time.monotonic() - self.began
+        left = None
+        if self.total is not None and self.rows:
+            left = seconds * max(0, self.total - self.rows) / self.rows
+        done = self.rows * self.row_bytes
+        self.tell(PrepareProgress(self.stage, self.rows, self.total, done, seconds, left))
+
+
+class Memory(NamedTuple):
+    """How many rows are handled at once within a budget: read, and sorted."""
+
+    batch_rows: int
+    bucket_rows: int
+
+
+def memory_for(budget: int | None, channels: int) -> Memory:
+    """Share a budget in bytes (None: MEMORY_BYTES). Less than MEMORY_BYTES_MIN counts as that."""
+    whole = max(MEMORY_BYTES_MIN, MEMORY_BYTES if budget is None else budget)
+    batch = int(whole * _BATCH_SHARE) // (96 + 16 * channels)
+    bucket = int(whole * _BUCKET_SHARE) // (80 + 12 * channels)
+    return Memory(max(1024, min(batch, BATCH_ROWS_MAX)), max(1024, bucket))
+
+
+class Source(NamedTuple):
+    """What to prepare: settings, where they start, and the rows the files hold, where known."""
+
+    data: DataSettings
+    base: Path
+    rows: int | None
+
+
+def build(source: Source, folder: Path, memory: Memory, tell: Report) -> dict[str, Any]:
+    """Write the arrays of a store into `folder` and return its header less the fingerprint.
+
+    Raises DataError for unusable data.
+    """
+    batches = long_batches(source.data, source.base, memory.batch_rows)
+    intake = Intake(batches.columns)
+    writer = _sorted_rows(_Sorting(batches, intake, folder, memory, source.rows, tell))
+    if not intake.keys:
+        message = f"{resolve(source.data, source.base)} has no row with a time and a series"
+        raise DataError(message, hint="check the id and time columns in [data]")
+    by_key = intake.by_key()
+    times = np.load(folder / "times.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    starts = np.append(0, np.cumsum(writer.counts))
+    frequency, frequency_reason = _frequency(source.data, times, starts, batches.counted)
+    season, season_reason = _season(source.data, _Sorted(times, values, starts), frequency)
+    max_gap = default_max_gap(season) if source.data.max_gap is None else source.data.max_gap
+    lines = Lines(times, starts[:-1], frequency, max_gap)
+    layout = plan_layout(lines)
+    clock = _Clock(tell, "fill", len(times) + layout.filled, 13)
+    open_holes(folder, lines, layout)
+    clock.add(len(times) + layout.filled)
+    np.save(folder / "offsets.npy", layout.offsets, allow_pickle=False)
+    np.save(folder / "segments.npy", layout.segments, allow_pickle=False)
+    columns = replace(batches.columns, time_zone=intake.time_zone)
+    report = PrepareReport(
+        rows_read=intake.rows_read,
+        series=len(by_key),
+        rows_without_key=intake.rows_without_key,
+        rows_without_time=intake.rows_without_time,
+        repeats_dropped=writer.repeats,
+        rows_sorted_back=writer.steps_back,
+        holes=layout.holes,
+        rows_filled=layout.filled,
+        resets=layout.resets,
+        nulls=intake.nulls,
+        non_finite=intake.non_finite,
+        sentinels=dict(batches.sentinels),
+        frequency_reason=frequency_reason,
+        season_reason=season_reason,
+    )
+    return {
+        "columns": vars(columns),
+        "frequency": str(frequency),
+        "season": season,
+        "max_gap": max_gap,
+        "keys": [intake.keys[s] for s in by_key],
+        "static": intake.static_of(by_key),
+        "report": vars(report),
+    }
+
+
+def rows_in(inputs: Inputs, across: int) -> int | None:
+    """Return how many rows Parquet files say they have, times `across`; None for other formats."""
+    if inputs.suffix != ".parquet" or not inputs.local:
+        return None
+    from pyarrow import ArrowException, parquet
+
+    try:
+        rows = [int(parquet.read_metadata(file.path).num_rows) for file in inputs.files]
+    except (OSError, ArrowException):
+        return None  # the reader says what is wrong
+    return across * sum(rows)
+
+
+class _Sorting(NamedTuple):
+    """What the sorting of rows needs."""
+
+    batches: LongBatches
+    intake: Intake
+    folder: Path
+    memory: Memory
+    rows: int | None
+    tell: Report
+
+    @property
+    def channels(self) -> int:
+        return len(self.batches.columns.channels)
+
+    @property
+    def row_bytes(self) -> int:
+        return 8 + 4 * self.channels
+
+
+class _Written(NamedTuple):
+    counts: IntArray
+    repeats: int
+    steps_back: int
+
+
+def _sorted_rows(job: _Sorting) -> _Written:
+    """Write times.npy and values.npy by (key, time), without repeats."""
+    clock = _Clock(job.tell, "read", job.rows, job.row_bytes)
+    frames = job.batches.frames
+    with SortedWriter(job.folder, job.channels) as writer:
+        for frame in frames:
+            known = len(job.intake.keys)
+            rows = job.intake.take(frame)
+            clock.add(frame.height)
+            if not _follows(writer, rows, job.intake.keys, known):
+                break
+            writer.append(*rows)
+        else:
+            return _Written(writer.counts, writer.repeats, 0)
+    buckets = Buckets(job.folder / "buckets", job.channels, job.intake.keys, job.intake.counts)
+    try:
+        for early in _written_so_far(job.folder, writer.counts, job.memory.batch_rows):
+            buckets.add(early, job.intake.keys)
+        buckets.add(rows, job.intake.keys)
+        del rows, frame
+        for frame in frames:
+            buckets.add(job.intake.take(frame), job.intake.keys)
+            clock.add(frame.height)
+        return _from_buckets(job, buckets, writer.repeats)
+    finally:
+        buckets.remove()
+
+
+def _from_buckets(job: _Sorting, buckets: Buckets, repeats: int) -> _Written:
+    """Write the rows of the buckets in order."""
+    by_key, counts = job.intake.by_key(), buckets.counts
+    clock = _Clock(job.tell, "sort", int(counts.sum()), job.row_bytes)
+    with SortedWriter(job.folder, job.channels) as writer:
+        for rows in buckets.blocks(by_key, job.memory.bucket_rows):
+            writer.append(*rows)
+            clock.add(len(rows.times))
+    return _Written(writer.counts, repeats + writer.repeats, buckets.steps_back)
+
+
+def _follows(writer: SortedWriter, rows: Rows, keys: list[str], known: int) -> bool:
+    """Say whether rows are in order and follow those written; series from `known` on are new."""
+    newest = keys[max(known - 1, 0) :]
+    return (
+        all(one < other for one, other in pairwise(newest))
+        and in_order(rows.series, rows.times)
+        and writer.follows(rows.series, rows.times)
+    )
+
+
+def _written_so_far(folder: Path, counts: IntArray, rows: int) -> Iterator[Rows]:
+    times = np.load(folder / "times.npy", mmap_mode="r", allow_pickle=False)
+    values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
+    ends = np.cumsum(counts)
+    for first in range(0, len(times), rows):
+        places = np.arange(first, min(first + rows, len(times)))
+        series = np.searchsorted(ends, places, side="right").astype(np.int32)
+        end = first + len(places)
+        yield Rows(series, np.array(times[first:end]), np.array(values[first:end]))
+
+
+class _Sorted(NamedTuple):
+    """times [M], values [M, C], mapped; starts [S+1]: first row of each series, then M."""
+
+    times: IntArray
+    values: FloatArray
+    starts: IntArray
+
+
+def _frequency(
+    data: DataSettings, times: IntArray, starts: IntArray, counted: bool
+) -> tuple[Frequency, str]:
+    """Return the frequency the settings name, or the one the stamps show, and why."""
+    if data.freq is not None:
+        return set_frequency(data, counted), "set in [data]"
+    series = [times[first:end] for first, end in pairwise(starts)]
+    return infer_frequency(series, counted=counted)
+
+
+def set_frequency(data: DataSettings, counted: bool) -> Frequency:
+    """Return the frequency in the settings. Raises DataError where it does not fit the times."""
+    frequency = Frequency.parse(str(data.freq))
+    if counted != (frequency.kind == "count"):
+        kind = "integer counts" if counted else "timestamps"
+        message = f"freq = {data.freq!r} does not fit the time column {data.time!r} of {kind}"
+        hint = "write freq = 1 for counts" if counted else 'write for example freq = "1h"'
+        raise DataError(message, hint=hint)
+    return frequency
+
+
+def _season(data: DataSettings, rows: _Sorted, frequency: Frequency) -> tuple[int, str]:
+    """Return the season the settings name, or the one the target shows, and why.
+
+    Some evenly spread series, the newest rows of each, are all that the judgement uses.
+    """
+    if data.season is not None:
+        return data.season, "set in [data]"
+    count = len(rows.starts) - 1
+    chosen = range(0, count, max(1, -(-count // SERIES_MAX)))
+    return infer_season([_line(rows, series, frequency) for series in chosen], frequency)
+
+
+def _line(rows: _Sorted, series: int, frequency: Frequency) -> FloatArray:
+    """Lay the newest values of a series on its grid, NaN in the holes."""
+    first, end = int(rows.starts[series]), int(rows.starts[series + 1])
+    length = 1
+    for begin in range(first, end - 1, BLOCK_ROWS):
+        length += int(_moves(rows.times[begin : min(begin + BLOCK_ROWS + 1, end)], frequency).sum())
+    newest = max(first, end - ROWS_MAX)
+    values = np.array(rows.values[newest:end, 0])
+    # A series that is mostly hole keeps its order but not its grid: bounded memory.
+    if length - 1 > 4 * (end - first) + 1000:
+        return values
+    places = np.append(0, np.cumsum(_moves(rows.times[newest:end], frequency)))
+    line = np.full(int(places[-1]) + 1, np.nan, np.float32)
+    line[places] = values
+    return line
+
+
+def _moves(times: IntArray, frequency: Frequency) -> IntArray:
+    """Return the steps between neighbours, at least 1."""
+    return np.maximum(frequency.steps_between(times[:-1], times[1:]), 1)
