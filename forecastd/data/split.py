@@ -55,7 +55,7 @@ def split(store: Store, settings: SplitSettings) -> Parts:
 
 def _forward(store: Store, settings: SplitSettings) -> Parts:
     starts, ends = store.offsets[:-1].copy(), store.offsets[1:]
-    anchors = np.full(store.series_count, store.times.min(), np.int64)
+    anchors = np.full(store.series_count, _range(store)[0], np.int64)
     cuts: list[IntArray] = []
     for size in (settings.train or 0, settings.valid, settings.test):
         if isinstance(size, int):
@@ -74,7 +74,7 @@ def _forward(store: Store, settings: SplitSettings) -> Parts:
 
 def _backward(store: Store, settings: SplitSettings) -> Parts:
     firsts, stops = store.offsets[:-1], store.offsets[1:].copy()
-    anchors = np.full(store.series_count, store.times.max(), np.int64)
+    anchors = np.full(store.series_count, _range(store)[1], np.int64)
     cuts = [stops]
     for size in (settings.test, settings.valid):
         if isinstance(size, int):
@@ -94,21 +94,27 @@ def _move(store: Store, anchors: IntArray, size: float | str, direction: int) ->
     """Move the moments of a cut by a span of time, or by a share of the whole range."""
     if isinstance(size, str):
         return _span(store, size).advance(anchors, direction)
-    first, last = store.times.min(), store.times.max()
+    first, last = _range(store)
     end = int(store.frequency.advance(np.array([last]), 1)[0])
-    return anchors + direction * round(size * (end - int(first)))
+    return anchors + direction * round(size * (end - first))
 
 
 def _first_not_before(store: Store, moments: IntArray) -> IntArray:
     """Return for each series its first row whose time is not before its moment."""
-    return np.array(
-        [
-            int(store.offsets[s])
-            + int(np.searchsorted(store.times[store.rows_of(s)], moments[s], side="left"))
-            for s in range(store.series_count)
-        ],
-        np.int64,
-    )
+    low, high = store.offsets[:-1].copy(), store.offsets[1:].copy()
+    # All series halve their range at once; each round reads one stamp of each.
+    while (open_ := low < high).any():
+        middle = (low[open_] + high[open_]) // 2
+        early = store.times[middle] < moments[open_]
+        low[open_] = np.where(early, middle + 1, low[open_])
+        high[open_] = np.where(early, high[open_], middle)
+    return low
+
+
+def _range(store: Store) -> tuple[int, int]:
+    """Return the first and the last stamp of all series; each is in order."""
+    first, last = store.times[store.offsets[:-1]], store.times[store.offsets[1:] - 1]
+    return int(first.min()), int(last.max())
 
 
 def _span(store: Store, text: str) -> Frequency:

@@ -11,6 +11,7 @@ from forecastd.data.split import Parts
 from forecastd.data.store import Store
 
 DoubleArray = NDArray[np.float64]
+BLOCK_ROWS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -28,53 +29,76 @@ class Statistics:
     missing: DoubleArray
 
 
-def train_statistics(store: Store, parts: Parts) -> Statistics:
-    """Compute the statistics of the training rows. Holes filled with NaN count as missing."""
-    count = store.series_count
-    owner = np.repeat(np.arange(count), np.diff(store.offsets))
-    train = np.arange(len(store.times)) < parts.train_end[owner]
-    target = np.where(train, store.values[:, 0], np.nan).astype(np.float64)
-    mean = _means(target, owner, count)
-    std = np.sqrt(_means((target - mean[owner]) ** 2, owner, count))
+def train_statistics(store: Store, parts: Parts, block_rows: int = BLOCK_ROWS) -> Statistics:
+    """Compute the statistics of the training rows. Holes filled with NaN count as missing.
+
+    The store is read once, `block_rows` at a time; what is remembered grows with the series only.
+    """
+    level, rows = _Moments(store.series_count), 0
+    seasonal, neighbour = _Moments(store.series_count), _Moments(store.series_count)
+    missing = np.zeros(store.values.shape[1])
+    for first in range(0, len(store.times), block_rows):
+        end = min(first + block_rows, len(store.times))
+        values = np.array(store.values[first:end])
+        owner = _owners(store.offsets[:-1], first, end)
+        train = np.arange(first, end) < parts.train_end[owner]
+        rows += int(np.count_nonzero(train))
+        missing += np.count_nonzero(np.isnan(values[train]), axis=0)
+        target = np.where(train, values[:, 0], np.nan).astype(np.float64)
+        level.add(owner, target)
+        segment = _owners(store.segments[:, 1], first, end)
+        for found, lag in ((seasonal, store.season), (neighbour, 1)):
+            before = np.arange(first, end) - lag
+            inside = before >= store.segments[segment, 1]
+            earlier = np.asarray(store.values[np.maximum(before, 0), 0], np.float64)
+            found.add(owner, np.where(inside, np.abs(target - earlier), np.nan))
+    mean, std = level.mean(), level.std()
     std[std <= 1e-7 * np.abs(mean)] = np.nan  # float32 noise around a constant
     mean, std = _fill(mean, float("nan")), _fill(std, 1.0)
-    mean = np.nan_to_num(mean)
-    segment = np.repeat(np.arange(len(store.segments)), store.segments[:, 2] - store.segments[:, 1])
-    scale = _lagged(target, owner, segment, store.season, count)
-    for other in (_lagged(target, owner, segment, 1, count), std):
+    scale = seasonal.mean()
+    for other in (neighbour.mean(), std):
         scale = np.where(np.isfinite(scale) & (scale > 0), scale, other)
-    rows = max(1, int(np.count_nonzero(train)))
-    missing = np.array(
-        [np.count_nonzero(np.isnan(store.values[train, c])) / rows for c in _channels(store)]
-    )
-    return Statistics(mean, std, scale, missing)
+    return Statistics(np.nan_to_num(mean), std, scale, missing / max(1, rows))
 
 
-def _channels(store: Store) -> range:
-    return range(store.values.shape[1])
+class _Moments:
+    """Count, mean and squared deviations of each series, merged block by block (Chan et al.)."""
+
+    def __init__(self, series: int) -> None:
+        self.counts, self.means, self.squares = np.zeros((3, series))
+
+    def add(self, owner: NDArray[np.int64], values: DoubleArray) -> None:
+        """Merge values that lie side by side by series; those not finite are left out."""
+        if len(owner) == 0:
+            return
+        low, high = int(owner[0]), int(owner[-1]) + 1
+        good = np.isfinite(values)
+        places, values = owner[good] - low, values[good]
+        counts = np.bincount(places, minlength=high - low).astype(np.float64)
+        means = np.bincount(places, values, high - low) / np.maximum(counts, 1)
+        squares = np.bincount(places, (values - means[places]) ** 2, high - low)
+        here = slice(low, high)
+        total = np.maximum(self.counts[here] + counts, 1)
+        distance = means - self.means[here]
+        self.squares[here] += squares + distance**2 * self.counts[here] * counts / total
+        self.means[here] += distance * counts / total
+        self.counts[here] += counts
+
+    def mean(self) -> DoubleArray:
+        """Return the means, NaN where there was no value."""
+        return np.where(self.counts > 0, self.means, np.nan)
+
+    def std(self) -> DoubleArray:
+        """Return the population deviations, NaN where there was no value."""
+        variance = self.squares / np.maximum(self.counts, 1)
+        return np.where(self.counts > 0, np.sqrt(variance), np.nan)
 
 
-def _means(values: DoubleArray, owner: NDArray[np.int64], count: int) -> DoubleArray:
-    """Return the mean per series of what is not NaN, NaN where nothing is left."""
-    good = np.isfinite(values)
-    sums = np.bincount(owner[good], values[good], count)
-    counts = np.bincount(owner[good], minlength=count)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def _lagged(
-    target: DoubleArray,
-    owner: NDArray[np.int64],
-    segment: NDArray[np.int64],
-    lag: int,
-    count: int,
-) -> DoubleArray:
-    """Return the mean absolute difference at `lag`, within segments only."""
-    if lag >= len(target):
-        return np.full(count, np.nan)
-    difference = np.abs(target[lag:] - target[:-lag])
-    difference[segment[lag:] != segment[:-lag]] = np.nan
-    return _means(difference, owner[lag:], count)
+def _owners(starts: NDArray[np.int64], first: int, end: int) -> NDArray[np.int64]:
+    """Return for rows first:end which of the stretches that begin at `starts` each lies in."""
+    low, high = np.searchsorted(starts, [first, end - 1], side="right") - 1
+    bounds = np.append(np.maximum(starts[low : high + 1], first), end)
+    return np.repeat(np.arange(low, high + 1), np.diff(bounds))
 
 
 def _fill(values: DoubleArray, fallback: float) -> DoubleArray:
