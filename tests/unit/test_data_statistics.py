@@ -9,7 +9,7 @@ import pytest
 from forecastd.config import DataSettings, SplitSettings
 from forecastd.data.split import split
 from forecastd.data.statistics import Statistics, train_statistics
-from forecastd.data.store import prepare
+from forecastd.data.store import open_store, prepare
 
 
 def statistics_of(
@@ -75,3 +75,15 @@ def test_the_scale_does_not_reach_across_a_reset(tmp_path: Path) -> None:
     store = prepare(data, tmp_path, tmp_path / "store")
     found = train_statistics(store, split(store, SplitSettings(valid=0, test=0)))
     assert found.mase_scale[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("block_rows", [1, 7, 100])
+def test_the_size_of_the_blocks_does_not_matter(tmp_path: Path, block_rows: int) -> None:
+    dice = np.random.default_rng(0)
+    series = {f"s{n}": dice.normal(1e6, 1.0, dice.integers(1, 40)).tolist() for n in range(12)}
+    statistics_of(tmp_path, series)
+    store = open_store(tmp_path / "store")
+    parts = split(store, SplitSettings(valid=0, test=2))
+    whole, found = train_statistics(store, parts), train_statistics(store, parts, block_rows)
+    for name in ("mean", "std", "mase_scale", "missing"):
+        assert getattr(found, name) == pytest.approx(getattr(whole, name), rel=1e-9), name
