@@ -15,7 +15,6 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from forecastd.data.batches import Selection, read_batches, schema_of_inputs
-from forecastd.data.inputs import input_files as input_files
 from forecastd.data.inputs import inputs_of
 from forecastd.errors import DataError
 from forecastd.series import FloatArray, IntArray
