@@ -43,7 +43,14 @@ def init(
 
 
 def path_beside(data: str, output: Path) -> str:
-    """Return the path of the data as the config names it: relative where it lies below."""
+    """Return the path of the data as the config names it: relative where it lies below.
+
+    A URI such as s3://bucket/data stays as it is.
+    """
+    from forecastd.data.inputs import is_uri
+
+    if is_uri(data):
+        return data
     folder, place = (
         Path(os.path.normpath(path.expanduser().absolute())) for path in (output.parent, Path(data))
     )
