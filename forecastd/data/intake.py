@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from typing import NamedTuple
 
@@ -135,7 +136,7 @@ class Intake:
         for owner, text in zip(
             series[firsts], column.gather(firsts).cast(pl.String).to_list(), strict=True
         ):
-            texts[owner] = text
+            texts[owner] = sys.intern(text)  # few texts, many series
 
 
 def _first_rows(marks: NDArray[np.integer]) -> IntArray:

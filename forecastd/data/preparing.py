@@ -17,7 +17,13 @@ import numpy as np
 
 from forecastd.config import DataSettings
 from forecastd.data.buckets import Buckets
-from forecastd.data.frequency import ROWS_MAX, SERIES_MAX, infer_frequency, infer_season
+from forecastd.data.frequency import (
+    DIFFERENCES_MAX,
+    ROWS_MAX,
+    SERIES_MAX,
+    infer_frequency,
+    infer_season,
+)
 from forecastd.data.grid import default_max_gap
 from forecastd.data.inputs import Inputs
 from forecastd.data.intake import Intake, Rows
@@ -30,6 +36,8 @@ from forecastd.series import FloatArray, Frequency, IntArray
 MEMORY_BYTES = 1 << 30
 MEMORY_BYTES_MIN = 1 << 26
 BATCH_ROWS_MAX = 1 << 20
+MONTHS_SERIES = 10_000
+"""Series that `infer_frequency` looks at when it counts in months."""
 _BATCH_SHARE, _BUCKET_SHARE = 1 / 8, 1 / 3
 
 
@@ -285,7 +293,10 @@ def _frequency(
     """Return the frequency the settings name, or the one the stamps show, and why."""
     if data.freq is not None:
         return set_frequency(data, counted), "set in [data]"
-    series = [times[first:end] for first, end in pairwise(starts)]
+    # As many series as the judgement looks at: it stops at so many differences, or months.
+    differences = starts - np.arange(len(starts))
+    enough = max(MONTHS_SERIES, int(np.searchsorted(differences, DIFFERENCES_MAX)))
+    series = [times[first:end] for first, end in pairwise(starts[: enough + 1].tolist())]
     return infer_frequency(series, counted=counted)
 
 

@@ -132,8 +132,8 @@ def prepare(
         memory = memory_for(memory_bytes, len(columns.channels))
         header = {"format_version": FORMAT_VERSION, **build(source, folder, memory, report)}
         header["fingerprint"] = fingerprint
-        text = json.dumps(header, ensure_ascii=False, indent=1)
-        (folder / "store.json").write_text(text, encoding="utf-8")
+        with (folder / "store.json").open("w", encoding="utf-8") as file:
+            json.dump(header, file, ensure_ascii=False, indent=1)
     return open_store(target_folder)
 
 
