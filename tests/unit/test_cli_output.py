@@ -10,6 +10,8 @@ import pytest
 
 from forecast_cli import output
 
+END = "end of what was shown"
+
 
 @dataclass
 class Point:
@@ -49,13 +51,16 @@ def open_terminal(monkeypatch):
     """
     controller, follower = os.openpty()
     shown = os.fdopen(follower, "w", encoding="utf-8")
-    os.set_blocking(controller, False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
     def read() -> str:
-        shown.flush()
-        return os.read(controller, 1 << 16).decode()
+        # The kernel hands a terminal's output over in its own time: read up to a mark.
+        print(END, file=shown, flush=True)
+        text = b""
+        while END.encode() not in text:
+            text += os.read(controller, 1 << 16)
+        return text.decode().partition(END)[0]
 
     def open_it():
         monkeypatch.setattr("sys.stdout", shown)
