@@ -45,6 +45,7 @@ class Intake:
         self.non_finite = dict.fromkeys(columns.channels, 0)
         self.time_zone = columns.time_zone
         self._numbers: dict[str, int] = {}
+        self._table = pl.DataFrame(schema={"key": pl.String, "number": pl.Int32})
         self._static: dict[str, list[str | None]] = {name: [] for name in columns.static}
 
     def take(self, frame: pl.DataFrame) -> Rows:
@@ -98,13 +99,27 @@ class Intake:
             if len(firsts) * RUN_ROWS <= len(names):
                 few = names.gather(firsts)
                 return np.repeat(self._learn(few.to_list()), np.diff(firsts, append=len(names)))
-            marks = names.cast(pl.Enum(names.unique(maintain_order=True))).to_physical().to_numpy()
+            return self._looked_up(names)
         firsts = _first_rows(marks)
         numbers = self._learn(keys_of(column.gather(firsts)).to_list())
         table = np.zeros(int(marks.max(initial=0)) + 1, np.int32)
         table[marks[firsts]] = numbers
         found: SeriesArray = table[marks]
         return found
+
+    def _looked_up(self, names: pl.Series) -> SeriesArray:
+        """Return the numbers of keys in any order; a table of them is kept between frames."""
+        asked = names.rename("key").to_frame()
+        found = asked.join(self._table, on="key", how="left", maintain_order="left")["number"]
+        if found.null_count():
+            unknown = asked["key"].filter(found.is_null())
+            self._learn(unknown.unique(maintain_order=True).to_list())
+            numbers = pl.int_range(len(self.keys), dtype=pl.Int32, eager=True)
+            keys = pl.Series("key", self.keys, dtype=pl.String)
+            self._table = pl.DataFrame({"key": keys, "number": numbers})
+            found = asked.join(self._table, on="key", how="left", maintain_order="left")["number"]
+        series: SeriesArray = found.to_numpy()
+        return series
 
     def _learn(self, names: list[str]) -> SeriesArray:
         """Return the numbers of keys; new ones are given the next."""
