@@ -109,7 +109,7 @@ class Intake:
 
     def _looked_up(self, names: pl.Series) -> SeriesArray:
         """Return the numbers of keys in any order; a table of them is kept between frames."""
-        asked = names.rename("key").to_frame()
+        asked = pl.DataFrame({"key": names})
         found = asked.join(self._table, on="key", how="left", maintain_order="left")["number"]
         if found.null_count():
             unknown = asked["key"].filter(found.is_null())
