@@ -25,6 +25,7 @@ MISSING_WORDS = ["NA", "N/A", "null", "NULL", "nan"]
 """Words that mean a missing value in CSV, beside the empty field."""
 SCHEMA_ROWS = 10_000
 COPY_BYTES = 1 << 22
+READ_BYTES = 1 << 20
 _FAILURES = (PolarsError, PanicException, OSError, UnicodeDecodeError, pa.ArrowException)
 
 
@@ -172,7 +173,9 @@ class _ParquetFile:
         return groups
 
     def _open(self) -> parquet.ParquetFile:
-        return parquet.ParquetFile(self.inputs.filesystem.open_input_file(self.file.path))
+        # Reading ahead keeps every column chunk that was read: memory would grow with the file.
+        raw = self.inputs.filesystem.open_input_file(self.file.path)
+        return parquet.ParquetFile(raw, pre_buffer=False, buffer_size=READ_BYTES)
 
 
 @dataclass(frozen=True)
