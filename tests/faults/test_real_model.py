@@ -118,7 +118,7 @@ def test_kills_change_nothing(
         while not done:
             with DaemonProcess([*FORECASTD, "run"], tmp_path) as daemon:
                 daemon.wait_for("READY=1")
-                killer = Killer(daemon, rng.randint(1, TICKS_MAX // 2) if kills < KILLS else 0)
+                killer = Killer(daemon, rng.randint(1, TICKS_MAX // 7) if kills < KILLS else 0)
                 done = client.play(f"{short}/in.sock", *killer.watch())
                 kills += killer.killed
     assert kills == KILLS
