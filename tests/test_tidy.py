@@ -205,7 +205,7 @@ def test_reminders_name_an_issue() -> None:
 def test_no_machine_is_named() -> None:
     """Neither a path of one developer's machine nor a package registry."""
     paths = r"(?<![\w.])/(work|root|Users)/"
-    registries = r"--(extra-)?index-url|pythonhosted|https?://[^\s/]*(pypi|artifactory|nexus)"
+    registries = r"--(extra-)?index-url|--find-links|https?://[^\s]*/simple\b"
     pattern = re.compile(f"{paths}|{registries}")
     _report(
         [

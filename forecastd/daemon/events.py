@@ -195,10 +195,6 @@ class Events:
         """The last commit is done."""
         self._log.info("stopped", observations=counts.observations, rejected=dict(counts.rejected))
 
-    def stopped_at_once(self) -> None:
-        """A second signal ended the daemon without a commit."""
-        self._log.warning("stopped at once, without a commit")
-
 
 class _WithPriority:
     """Puts the level in front the way the journal reads it: <3> error to <7> debug."""

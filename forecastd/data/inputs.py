@@ -80,11 +80,6 @@ def inputs_of(path_text: str, filesystem: fs.FileSystem | None = None) -> Inputs
     return Inputs(path_text, filesystem, tuple(files), suffix)
 
 
-def input_files(path_text: str) -> list[Path]:
-    """Return the files on this machine that a path, folder or glob stands for; never empty."""
-    return [Path(file.path) for file in inputs_of(path_text).files]
-
-
 def _place(path_text: str) -> tuple[fs.FileSystem, str]:
     """Return the file system that a path names and the path within it."""
     if not is_uri(path_text):

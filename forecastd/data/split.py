@@ -15,8 +15,6 @@ from forecastd.data.store import Store
 from forecastd.errors import DataError
 from forecastd.series import Frequency, IntArray
 
-PartSize = int | float | str
-
 
 @dataclass(frozen=True)
 class Parts:
