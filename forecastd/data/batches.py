@@ -6,6 +6,7 @@ Parquet row group, a record batch of an Arrow file, some lines of a text file.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,11 +59,15 @@ def schema_of_inputs(inputs: Inputs) -> pl.Schema:
 
 @dataclass(frozen=True)
 class Selection:
-    """What to read: columns with their types, rows at most in a batch, and which rows."""
+    """What to read: columns with their types, rows at most in a batch, and which rows.
+
+    heads: only the first batch of at most so many row groups of a Parquet file, evenly spread.
+    """
 
     schema: pl.Schema
     rows: int
     where: Predicate | None = None
+    heads: int | None = None
 
 
 def read_batches(inputs: Inputs, wanted: Selection) -> Iterator[pl.DataFrame]:
@@ -150,9 +155,14 @@ class _ParquetFile:
 
     def frames(self, columns: list[str], wanted: Selection) -> Iterator[pl.DataFrame]:
         with self._open() as opened:
-            for batch in opened.iter_batches(
-                wanted.rows, self._row_groups(opened, wanted), columns
-            ):
+            groups = self._row_groups(opened, wanted)
+            if wanted.heads is None:
+                batches = opened.iter_batches(wanted.rows, groups, columns)
+            else:
+                spread = groups[:: max(1, -(-len(groups) // wanted.heads))]
+                parts = (opened.iter_batches(wanted.rows, [group], columns) for group in spread)
+                batches = (batch for part in parts for batch in itertools.islice(part, 1))
+            for batch in batches:
                 yield _frame(batch)
 
     def _row_groups(self, opened: parquet.ParquetFile, wanted: Selection) -> list[int]:

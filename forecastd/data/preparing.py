@@ -135,7 +135,7 @@ def build(source: Source, folder: Path, memory: Memory, tell: Report) -> dict[st
     """
     batches = long_batches(source.data, source.base, memory.batch_rows)
     intake = Intake(batches.columns)
-    writer = _sorted_rows(_Sorting(batches, intake, folder, memory, source.rows, tell))
+    writer = sort_rows(Sorting(batches, intake, folder, memory, source.rows, tell))
     if not intake.keys:
         message = f"{resolve(source.data, source.base)} has no row with a time and a series"
         raise DataError(message, hint="check the id and time columns in [data]")
@@ -143,8 +143,8 @@ def build(source: Source, folder: Path, memory: Memory, tell: Report) -> dict[st
     times = np.load(folder / "times.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
     values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
     starts = np.append(0, np.cumsum(writer.counts))
-    frequency, frequency_reason = _frequency(source.data, times, starts, batches.counted)
-    season, season_reason = _season(source.data, _Sorted(times, values, starts), frequency)
+    frequency, frequency_reason = frequency_of(source.data, times, starts, batches.counted)
+    season, season_reason = season_of(source.data, SortedRows(times, values, starts), frequency)
     max_gap = default_max_gap(season) if source.data.max_gap is None else source.data.max_gap
     lines = Lines(times, starts[:-1], frequency, max_gap)
     layout = plan_layout(lines)
@@ -194,7 +194,7 @@ def rows_in(inputs: Inputs, across: int) -> int | None:
     return across * sum(rows)
 
 
-class _Sorting(NamedTuple):
+class Sorting(NamedTuple):
     """What the sorting of rows needs."""
 
     batches: LongBatches
@@ -206,20 +206,24 @@ class _Sorting(NamedTuple):
 
     @property
     def channels(self) -> int:
+        """C, the numeric columns."""
         return len(self.batches.columns.channels)
 
     @property
     def row_bytes(self) -> int:
+        """What a row takes on disk."""
         return 8 + 4 * self.channels
 
 
-class _Written(NamedTuple):
+class Written(NamedTuple):
+    """Rows kept of each series, by key; rows left out as repeats; rows that came out of order."""
+
     counts: IntArray
     repeats: int
     steps_back: int
 
 
-def _sorted_rows(job: _Sorting) -> _Written:
+def sort_rows(job: Sorting) -> Written:
     """Write times.npy and values.npy by (key, time), without repeats."""
     clock = _Clock(job.tell, "read", job.rows, job.row_bytes)
     frames = job.batches.frames
@@ -232,7 +236,7 @@ def _sorted_rows(job: _Sorting) -> _Written:
                 break
             writer.append(*rows)
         else:
-            return _Written(writer.counts, writer.repeats, 0)
+            return Written(writer.counts, writer.repeats, 0)
     buckets = Buckets(job.folder / "buckets", job.channels, job.intake.keys, job.intake.counts)
     try:
         for early in _written_so_far(job.folder, writer.counts, job.memory.batch_rows):
@@ -247,7 +251,7 @@ def _sorted_rows(job: _Sorting) -> _Written:
         buckets.remove()
 
 
-def _from_buckets(job: _Sorting, buckets: Buckets, repeats: int) -> _Written:
+def _from_buckets(job: Sorting, buckets: Buckets, repeats: int) -> Written:
     """Write the rows of the buckets in order."""
     by_key, counts = job.intake.by_key(), buckets.counts
     clock = _Clock(job.tell, "sort", int(counts.sum()), job.row_bytes)
@@ -255,7 +259,7 @@ def _from_buckets(job: _Sorting, buckets: Buckets, repeats: int) -> _Written:
         for rows in buckets.blocks(by_key, job.memory.bucket_rows):
             writer.append(*rows)
             clock.add(len(rows.times))
-    return _Written(writer.counts, repeats + writer.repeats, buckets.steps_back)
+    return Written(writer.counts, repeats + writer.repeats, buckets.steps_back)
 
 
 def _follows(writer: SortedWriter, rows: Rows, keys: list[str], known: int) -> bool:
@@ -279,7 +283,7 @@ def _written_so_far(folder: Path, counts: IntArray, rows: int) -> Iterator[Rows]
         yield Rows(series, np.array(times[first:end]), np.array(values[first:end]))
 
 
-class _Sorted(NamedTuple):
+class SortedRows(NamedTuple):
     """times [M], values [M, C], mapped; starts [S+1]: first row of each series, then M."""
 
     times: IntArray
@@ -287,7 +291,7 @@ class _Sorted(NamedTuple):
     starts: IntArray
 
 
-def _frequency(
+def frequency_of(
     data: DataSettings, times: IntArray, starts: IntArray, counted: bool
 ) -> tuple[Frequency, str]:
     """Return the frequency the settings name, or the one the stamps show, and why."""
@@ -311,7 +315,7 @@ def set_frequency(data: DataSettings, counted: bool) -> Frequency:
     return frequency
 
 
-def _season(data: DataSettings, rows: _Sorted, frequency: Frequency) -> tuple[int, str]:
+def season_of(data: DataSettings, rows: SortedRows, frequency: Frequency) -> tuple[int, str]:
     """Return the season the settings name, or the one the target shows, and why.
 
     Some evenly spread series, the newest rows of each, are all that the judgement uses.
@@ -323,7 +327,7 @@ def _season(data: DataSettings, rows: _Sorted, frequency: Frequency) -> tuple[in
     return infer_season([_line(rows, series, frequency) for series in chosen], frequency)
 
 
-def _line(rows: _Sorted, series: int, frequency: Frequency) -> FloatArray:
+def _line(rows: SortedRows, series: int, frequency: Frequency) -> FloatArray:
     """Lay the newest values of a series on its grid, NaN in the holes."""
     first, end = int(rows.starts[series]), int(rows.starts[series + 1])
     length = 1
