@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from forecastd.features.encoder import FeatureSpec, Inputs
+from forecastd.features.encoder import Inputs
+from forecastd.features.spec import FeatureSpec
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from forecastd.features.scaling import RunningScale, ScaleState
-
-PER_CHANNEL = 3  # scaled value, its difference, observed or missing
-
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """The shape of the features as data.
-
-    channels: numeric columns, target first. clocks: see calendar.CLOCKS. half_life: steps.
-    lags: L, length of the ring. embedding: E numbers per category. vocabulary: codes per column.
-    """
-
-    channels: int
-    clocks: tuple[str, ...]
-    half_life: float
-    lags: int
-    embedding: int
-    vocabulary: tuple[int, ...]
-
-    @property
-    def width(self) -> int:
-        """F, the number of inputs of the first layer."""
-        embedded = self.embedding * len(self.vocabulary)
-        return PER_CHANNEL * self.channels + 2 * len(self.clocks) + embedded
+from forecastd.features.spec import FeatureSpec
 
 
 class Inputs(NamedTuple):

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-SLOW_FACTOR = 30.0
-SLOW_SHARE = 0.1
+from forecastd.features.spec import SLOW_SHARE, scale_rates
 
 
 class ScaleState(NamedTuple):
@@ -37,8 +36,7 @@ class RunningScale(nn.Module):
     def __init__(self, channels: int, half_life: float) -> None:
         super().__init__()
         self.channels = channels
-        rates = [1 - 0.5 ** (1 / life) for life in (half_life, half_life * SLOW_FACTOR)]
-        self.rates = tuple(rates)
+        self.rates = scale_rates(half_life)
 
     def initial_state(self, series_count: int, device: torch.device) -> ScaleState:
         """Return the state of series that were never observed."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from forecastd.errors import ArtifactError
-from forecastd.features.encoder import FeatureSpec
+from forecastd.features.spec import FeatureSpec
 
 
 @dataclass(frozen=True)

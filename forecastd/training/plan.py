@@ -14,7 +14,7 @@ from forecastd.data.statistics import Statistics
 from forecastd.data.store import Store
 from forecastd.errors import DataError
 from forecastd.features.defaults import default_clocks, default_half_life, default_lags
-from forecastd.features.encoder import FeatureSpec
+from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 from forecastd.series import Signature, quantiles_of

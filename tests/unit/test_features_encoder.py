@@ -5,7 +5,8 @@ import pytest
 import torch
 from networks import inputs
 
-from forecastd.features.encoder import Encoded, Encoder, EncoderState, FeatureSpec, Inputs
+from forecastd.features.encoder import Encoded, Encoder, EncoderState, Inputs
+from forecastd.features.spec import FeatureSpec
 
 CPU = torch.device("cpu")
 NAN = float("nan")

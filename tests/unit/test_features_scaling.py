@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from forecastd.features.scaling import SLOW_FACTOR, SLOW_SHARE, RunningScale
+from forecastd.features.scaling import RunningScale
+from forecastd.features.spec import SLOW_FACTOR, SLOW_SHARE
 
 CPU = torch.device("cpu")
 

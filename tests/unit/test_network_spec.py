@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from networks import SPECS
 
 from forecastd.errors import ArtifactError
-from forecastd.features.encoder import FeatureSpec
+from forecastd.features.spec import FeatureSpec
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
 
