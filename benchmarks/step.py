@@ -9,12 +9,12 @@ import torch
 from measure import keep, median_s
 
 from forecastd.artifact import Artifact
-from forecastd.features.encoder import FeatureSpec
+from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.torch_stepper import TorchStepper
-from forecastd.series import Frequency, ObservationBatch, Signature
+from forecastd.series import Frequency, Keys, ObservationBatch, Signature
 
 QUANTILES = (0.1, 0.5, 0.9)
 HOUR_US = 3_600_000_000
@@ -32,7 +32,7 @@ def artifact_of(hidden: int) -> Artifact:
 
 def measure(hidden: int, batch: int) -> dict[str, object]:
     stepper = TorchStepper(artifact_of(hidden), batch)
-    keys = [f"series-{number}" for number in range(batch)]
+    keys = Keys.of(f"series-{number}" for number in range(batch))
     values = np.random.default_rng(0).normal(size=(batch, 1)).astype(np.float32)
     hours = itertools.count(1)
 

@@ -6,9 +6,11 @@ since 1970 UTC for timestamps, or a plain count where the data has no calendar.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,6 +152,105 @@ def quantiles_of(levels: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(sorted({*tails, 0.5, *(round(1 - q, 6) for q in tails)}))
 
 
+class Keys(Sequence[str]):
+    """Keys of n series as one column of UTF-8: a sequence of str that holds no str.
+
+    data: uint8 [bytes]. offsets: int64 [n + 1], rising; key i is data[offsets[i] : offsets[i + 1]].
+    A slice shares `data`, so the first offset may be greater than 0. Neither is to be modified.
+    """
+
+    __slots__ = ("data", "offsets")
+
+    def __init__(self, data: NDArray[np.uint8], offsets: IntArray) -> None:
+        self.data = data
+        self.offsets = offsets
+
+    @classmethod
+    def of(cls, keys: Iterable[str]) -> Keys:
+        """Return the column of some texts; a column is returned as it is."""
+        if isinstance(keys, Keys):
+            return keys
+        parts = [key.encode() for key in keys]
+        return cls(np.frombuffer(b"".join(parts), np.uint8), _ends([len(part) for part in parts]))
+
+    @classmethod
+    def empty(cls) -> Keys:
+        """Return no keys."""
+        return cls(np.empty(0, np.uint8), np.zeros(1, np.int64))
+
+    @classmethod
+    def repeated(cls, key: str, count: int) -> Keys:
+        """Return one key `count` times."""
+        part = key.encode()
+        data = np.frombuffer(part * count, np.uint8)
+        return cls(data, np.arange(count + 1, dtype=np.int64) * len(part))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Keys: ...
+    def __getitem__(self, place: int | slice) -> str | Keys:
+        if isinstance(place, slice):
+            start, stop, stride = place.indices(len(self))
+            if stride == 1:
+                return Keys(self.data, self.offsets[start : max(start, stop) + 1])
+            return self.take(np.arange(start, stop, stride))
+        row = range(len(self))[place]
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether `other` has the same keys in the same order, as a column or as texts."""
+        if isinstance(other, Keys):
+            same_lengths = np.array_equal(self.lengths, other.lengths)
+            return same_lengths and np.array_equal(self._live(), other._live())
+        if isinstance(other, list | tuple):
+            return self.tolist() == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Keys.of({self.tolist()!r})"
+
+    @property
+    def lengths(self) -> IntArray:
+        """The length of each key in bytes: [n]."""
+        return np.diff(self.offsets)
+
+    def tolist(self) -> list[str]:
+        """Return the keys as texts."""
+        text = self._live().tobytes()
+        ends = (self.offsets - self.offsets[0]).tolist()
+        pairs = itertools.pairwise(ends)
+        if text.isascii():
+            letters = text.decode("ascii")
+            return [letters[start:end] for start, end in pairs]
+        return [text[start:end].decode() for start, end in pairs]
+
+    def take(self, rows: IntArray) -> Keys:
+        """Return the keys at `rows`, in that order."""
+        lengths = self.lengths[rows]
+        offsets = _ends(lengths)
+        shifts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return Keys(self.data[np.arange(offsets[-1]) + shifts], offsets)
+
+    def _live(self) -> NDArray[np.uint8]:
+        return self.data[self.offsets[0] : self.offsets[-1]]
+
+
+def _ends(lengths: Sequence[int] | IntArray) -> IntArray:
+    """Return offsets that begin at 0: [n + 1]."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
 @dataclass(slots=True)
 class ObservationBatch:
     """Observations in order of arrival.
@@ -159,7 +260,7 @@ class ObservationBatch:
     tags: [n] int32, where a reply goes (a connection number; -1: nowhere).
     """
 
-    keys: list[str]
+    keys: Keys
     times: IntArray
     values: FloatArray
     static: dict[str, list[str | None]] = field(default_factory=dict)
@@ -171,7 +272,7 @@ class ObservationBatch:
     @classmethod
     def empty(cls, channels: int) -> ObservationBatch:
         """Return a batch of no observations."""
-        return cls([], np.empty(0, np.int64), np.empty((0, channels), np.float32))
+        return cls(Keys.empty(), np.empty(0, np.int64), np.empty((0, channels), np.float32))
 
 
 @dataclass(slots=True)
@@ -183,7 +284,7 @@ class ForecastBatch:
     head). tags: as in ObservationBatch.
     """
 
-    keys: list[str]
+    keys: Keys
     origins: IntArray
     values: FloatArray
     tags: NDArray[np.int32] | None = None

@@ -62,7 +62,7 @@ class MeanStepper:
         steps = np.arange(self.signature.horizon, dtype=np.float32)[None, :, None]
         values = (level + steps + spread).astype(np.float32)
         forecasts = ForecastBatch(
-            [batch.keys[index] for index in used],
+            batch.keys.take(np.array(used, np.int64)),
             batch.times[used],
             values,
             None if batch.tags is None else batch.tags[used],

@@ -19,6 +19,7 @@ from forecastd.connectors.contract import ForecastLines, LineBatch
 from forecastd.series import (
     FloatArray,
     ForecastBatch,
+    Keys,
     ObservationBatch,
     Reject,
     Signature,
@@ -97,7 +98,7 @@ class Decoder:
         }
         at = np.array(numbers, np.int64)[rows].tolist()
         batch = ObservationBatch(
-            [keys[row] for row in rows],
+            Keys.of([keys[row] for row in rows]),
             np.array([times[row] for row in rows], np.int64),
             values[rows],
             static,

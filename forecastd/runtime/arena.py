@@ -6,6 +6,7 @@ checkpointed and restored as one thing. Rows are found by slot, slots by series 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class Arena:
         """Return the slot of a live series, or None."""
         return self._slots.get(key)
 
-    def claim(self, keys: list[str]) -> tuple[IntArray, list[int]]:
+    def claim(self, keys: Sequence[str]) -> tuple[IntArray, list[int]]:
         """Return the slot of each key, and the positions in `keys` of series that are new.
 
         A new series gets a fresh row; when the arena is full its slot is -1.

@@ -77,8 +77,7 @@ class TorchStepper:
             used[rows] = True
         order = np.flatnonzero(used)
         tags = None if batch.tags is None else batch.tags[order]
-        keys = [batch.keys[row] for row in order]
-        forecasts = ForecastBatch(keys, batch.times[order], values[order], tags)
+        forecasts = ForecastBatch(batch.keys.take(order), batch.times[order], values[order], tags)
         return StepResult(forecasts, sorted(refused), filled, resets)
 
     def _introduce(self, batch: ObservationBatch, slots: IntArray, new: list[int]) -> None:
@@ -86,8 +85,9 @@ class TorchStepper:
         if not new:
             return
         static = {name: [column[row] for row in new] for name, column in batch.static.items()}
-        codes = self._artifact.vocabulary.encode([batch.keys[row] for row in new], static)
-        self.arena.rows[_CODES][slots[new]] = codes
+        rows = np.array(new, np.int64)
+        codes = self._artifact.vocabulary.encode(batch.keys.take(rows), static)
+        self.arena.rows[_CODES][slots[rows]] = codes
 
     def _bridge(self, slots: IntArray, last: IntArray, now: IntArray) -> tuple[int, int]:
         """Step over missing stamps, or reset where the hole is too long; return both counts."""

@@ -16,12 +16,12 @@ import torch
 
 from forecastd import artifact
 from forecastd.artifact import Artifact, Example
-from forecastd.features.encoder import FeatureSpec
+from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.torch_stepper import TorchStepper
-from forecastd.series import Frequency, ObservationBatch, Signature
+from forecastd.series import Frequency, Keys, ObservationBatch, Signature
 
 FOLDER = Path(__file__).parent / "model_format_1"
 HOUR_US = 3_600_000_000
@@ -52,7 +52,7 @@ def batch_of(content: dict[str, list]) -> ObservationBatch:
     """Return the stored observations as the stepper takes them."""
     values = [[np.nan if v is None else v for v in row] for row in content["values"]]
     times = np.array(content["times"], np.int64)
-    return ObservationBatch(content["keys"], times, np.array(values, np.float32))
+    return ObservationBatch(Keys.of(content["keys"]), times, np.array(values, np.float32))
 
 
 def make() -> Artifact:

@@ -20,7 +20,7 @@ from forecastd.connectors.codec_ndjson import (
     round_significant,
 )
 from forecastd.connectors.contract import LineBatch
-from forecastd.series import ForecastBatch, Frequency, Signature, format_time
+from forecastd.series import ForecastBatch, Frequency, Keys, Signature, format_time
 
 GOOD = b'{"unique_id":"a","ds":"2013-12-01T00:00:00","y":1.5,"temp":2,"region":"west"}'
 # Steppers flush subnormal numbers to zero in their thread, so what they hand over has none.
@@ -184,7 +184,7 @@ def test_counted_time_is_an_integer() -> None:
 
 def test_a_forecast_is_one_line() -> None:
     values = np.array([[[1, 2, 3], [10.123456789, 0.1, -1e-9]]], np.float32)
-    batch = ForecastBatch(["JFK"], np.array([HOUR_US]), values, np.array([4], np.int32))
+    batch = ForecastBatch(Keys.of(["JFK"]), np.array([HOUR_US]), values, np.array([4], np.int32))
     lines = Encoder(SIGNATURE).encode(batch)
     assert lines.lines == [
         b'{"unique_id":"JFK","cutoff":"2013-12-01T00:00:00","yhat":[2.0,0.1],'
@@ -195,7 +195,7 @@ def test_a_forecast_is_one_line() -> None:
 
 def test_a_point_forecast_has_no_intervals() -> None:
     point = replace(SIGNATURE, id=None, quantiles=(), frequency=Frequency.parse("1"))
-    batch = ForecastBatch(["y"], np.array([7]), np.array([[[1], [np.nan]]], np.float32))
+    batch = ForecastBatch(Keys.of(["y"]), np.array([7]), np.array([[[1], [np.nan]]], np.float32))
     expected = b'{"unique_id":"y","cutoff":7,"yhat":[1.0,null]}\n'
     assert Encoder(point).encode(batch).lines == [expected]
 

@@ -15,12 +15,12 @@ from forecastd.data.statistics import train_statistics
 from forecastd.data.store import Store, prepare
 from forecastd.errors import DataError
 from forecastd.evaluation.evaluate import Scoreboard, evaluate
-from forecastd.features.encoder import FeatureSpec
+from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.torch_stepper import TorchStepper
-from forecastd.series import ObservationBatch
+from forecastd.series import Keys, ObservationBatch
 
 HORIZON = 5
 
@@ -39,9 +39,8 @@ def stepped(trained: Artifact, store: Store, series: int) -> dict[int, np.ndarra
     """Forecasts of the daemon's stepper by row of the store."""
     rows = np.arange(*store.rows_of(series).indices(len(store.times)))
     rows = rows[store.observed[rows]]
-    batch = ObservationBatch(
-        [store.keys[series]] * len(rows), store.times[rows], np.array(store.values[rows])
-    )
+    keys = Keys.repeated(store.keys[series], len(rows))
+    batch = ObservationBatch(keys, store.times[rows], np.array(store.values[rows]))
     return dict(
         zip(rows.tolist(), TorchStepper(trained, 9).step(batch).forecasts.values, strict=True)
     )

@@ -13,7 +13,7 @@ from forecastd.data.store import Store
 from forecastd.errors import UserError
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.scoring.predict import output_schema, predict
-from forecastd.series import Frequency, ObservationBatch
+from forecastd.series import Frequency, Keys, ObservationBatch
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_batch_scoring_is_stepping(name: str, store: Store, tmp_path: Path) -> N
     frame = written(name, store, tmp_path)
     keys = np.repeat(store.keys, np.diff(store.offsets))[store.observed].tolist()
     batch = ObservationBatch(
-        keys, store.times[store.observed], np.array(store.values[store.observed])
+        Keys.of(keys), store.times[store.observed], np.array(store.values[store.observed])
     )
     forecasts = TorchStepper(trained, 9).step(batch).forecasts
     assert len(forecasts) * SPECS[name].head.horizon == len(frame)

@@ -11,6 +11,7 @@ from forecastd.errors import DataError
 from forecastd.series import (
     ForecastBatch,
     Frequency,
+    Keys,
     ObservationBatch,
     Signature,
     format_time,
@@ -159,7 +160,7 @@ def test_the_target_is_the_first_channel() -> None:
 def test_batches_count_their_rows() -> None:
     assert len(ObservationBatch.empty(3)) == 0
     assert ObservationBatch.empty(3).values.shape == (0, 3)
-    batch = ForecastBatch(["a"], _array(1), np.zeros((1, 2, 1), np.float32))
+    batch = ForecastBatch(Keys.of(["a"]), _array(1), np.zeros((1, 2, 1), np.float32))
     assert len(batch) == 1
 
 
@@ -174,3 +175,33 @@ def test_batches_count_their_rows() -> None:
 )
 def test_times_are_written_as_people_read_them(time, frequency, zone, text) -> None:
     assert format_time(time, Frequency.parse(frequency), zone=zone) == text
+
+
+texts = st.lists(st.text(max_size=6), max_size=8)
+
+
+@given(texts, texts, st.data())
+def test_keys_are_the_sequence_of_their_texts(some: list[str], others: list[str], data) -> None:
+    keys, length = Keys.of(some), len(some)
+    assert (len(keys), list(keys), keys.tolist()) == (length, some, some)
+    assert [keys[place] for place in range(-length, length)] == some + some
+    assert (keys == Keys.of(others)) == (some == others)
+    assert keys.lengths.tolist() == [len(text.encode()) for text in some]
+    rows = data.draw(st.lists(st.integers(0, length - 1), max_size=5) if some else st.just([]))
+    assert keys.take(_array(*rows)) == [some[row] for row in rows]
+    cut = data.draw(st.slices(length))
+    assert keys[cut] == some[cut]
+    assert keys[cut] == Keys.of(some[cut])
+    assert keys[cut][:1] == some[cut][:1]
+    with pytest.raises(IndexError):
+        keys[length]
+
+
+def test_keys_are_told_apart_by_where_they_end() -> None:
+    assert Keys.of(["ab", "c"]) != Keys.of(["a", "bc"])
+    assert Keys.of([]) == Keys.empty()
+    assert Keys.of([""]) != Keys.empty()
+    assert Keys.repeated("é", 2) == ["é", "é"]
+    assert Keys.of(["a"]) != "a"
+    assert "b" in Keys.of("abc")
+    assert repr(Keys.of("a")) == "Keys.of(['a'])"

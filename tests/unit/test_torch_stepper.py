@@ -20,7 +20,7 @@ from forecastd.runtime import checkpoint
 from forecastd.runtime.checkpoint import Checkpoint
 from forecastd.runtime.stepper import StepResult
 from forecastd.runtime.torch_stepper import BLOCK_ROWS, TorchStepper
-from forecastd.series import NEVER, ObservationBatch
+from forecastd.series import NEVER, Keys, ObservationBatch
 
 SERIES_MAX = 5
 MAX_GAP = 3
@@ -58,7 +58,7 @@ def arrivals(seed: int) -> list[Observation]:
 
 def batch(observations: list[Observation]) -> ObservationBatch:
     return ObservationBatch(
-        [o.key for o in observations],
+        Keys.of([o.key for o in observations]),
         np.array([START_US + o.hour * HOUR_US for o in observations], np.int64),
         np.array([[o.y, o.x] for o in observations], np.float32).reshape(-1, 2),
         tags=np.arange(len(observations), dtype=np.int32),
@@ -246,11 +246,9 @@ def test_an_empty_batch_is_fine() -> None:
 
 def test_static_values_are_read_when_a_series_is_new() -> None:
     trained = model()
-    keys = ObservationBatch(
-        ["a", "z"], np.array([START_US] * 2), np.ones((2, 2), np.float32), {"place": ["n", None]}
-    )
+    times, values = np.array([START_US] * 2), np.ones((2, 2), np.float32)
     stepper = TorchStepper(trained, 2)
-    stepper.step(keys)
+    stepper.step(ObservationBatch(Keys.of("az"), times, values, {"place": ["n", None]}))
     assert stepper.arena.rows["codes"][:2].tolist() == [[1], [0]]
 
 
