@@ -7,7 +7,6 @@ first. A bucket that turns out too large is cut again by keys, one large series 
 from __future__ import annotations
 
 import shutil
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from forecastd.data.intake import Rows
+from forecastd.data.names import Names
 from forecastd.data.sorting import order_of
 from forecastd.series import IntArray
 
@@ -51,24 +52,24 @@ class Buckets:
     their series, known after `blocks`.
     """
 
-    def __init__(self, folder: Path, channels: int, keys: list[str], counts: IntArray) -> None:
+    def __init__(self, folder: Path, channels: int, names: Names, counts: IntArray) -> None:
         folder.mkdir()
         self.folder = folder
         self.kind = np.dtype([("series", "<i4"), ("time", "<i8"), ("values", "<f4", (channels,))])
         self.steps_back = 0
         self.counts = np.zeros(0, np.int64)
         self._made = 0
-        self._cuts = _cuts(keys, counts)
+        self._cuts = _cuts(names, counts)
         self._parts = [self._new_part() for _ in range(len(self._cuts) + 1)]
         self._files = [part.path.open("wb") for part in self._parts]
         self._part_of = np.empty(0, np.uint8)
 
-    def add(self, rows: Rows, keys: list[str]) -> None:
-        """Put rows into their buckets. keys: the names of all series so far, by number."""
-        new = [bisect_right(self._cuts, key) for key in keys[len(self._part_of) :]]
-        self._part_of = np.append(self._part_of, np.array(new, np.uint8))
-        self.counts = np.bincount(rows.series, minlength=len(keys)) + np.pad(
-            self.counts, (0, len(keys) - len(self.counts))
+    def add(self, rows: Rows, names: Names) -> None:
+        """Put rows into their buckets. names: those of all series so far."""
+        new = self._cuts.search_sorted(names[len(self._part_of) :], side="right")
+        self._part_of = np.append(self._part_of, new.to_numpy().astype(np.uint8))
+        self.counts = np.bincount(rows.series, minlength=len(names)) + np.pad(
+            self.counts, (0, len(names) - len(self.counts))
         )
         records = np.empty(len(rows.times), self.kind)
         records["series"], records["time"], records["values"] = rows
@@ -194,14 +195,15 @@ class Buckets:
                 part.rows += end - start
 
 
-def _cuts(keys: list[str], counts: IntArray) -> list[str]:
+def _cuts(names: Names, counts: IntArray) -> pl.Series:
     """Choose keys between which the rows seen so far fall into like shares."""
     total = int(counts.sum())
-    parts = min(PARTS_MAX, len(keys), max(1, total // ROWS_PER_PART * 4))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    parts = min(PARTS_MAX, len(names), max(1, total // ROWS_PER_PART * 4))
+    order = names.in_order()
     ends = np.cumsum(counts[order])
     wanted = np.searchsorted(ends, total * np.arange(1, parts) // parts, side="right")
-    return [keys[order[place]] for place in np.unique(wanted) if place > 0]
+    chosen = [int(order[place]) for place in np.unique(wanted) if place > 0]
+    return pl.Series(names.of(np.array(chosen, np.int64)), dtype=pl.String)
 
 
 def _steps_back(last: np.int64 | None, times: IntArray) -> int:

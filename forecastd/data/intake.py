@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from forecastd.data.names import Names, SeriesArray
 from forecastd.data.reader import keys_of, times_of, values_of
 from forecastd.data.table import Columns
 from forecastd.series import FloatArray, IntArray
 
-SeriesArray = NDArray[np.int32]
 RUN_ROWS = 8
 """Keys that repeat for so many rows on end are looked up once a run."""
 
@@ -30,13 +28,13 @@ class Rows(NamedTuple):
 class Intake:
     """Takes the frames of a data set one by one. Series are numbered as they first appear.
 
-    keys: their names by number. counts: their rows by number. The other counts are those of the
+    names: their keys by number. counts: their rows by number. The other counts are those of the
     report. Nothing grows with the rows, only with the series.
     """
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
-        self.keys: list[str] = []
+        self.names = Names()
         self.counts = np.zeros(0, np.int64)
         self.rows_read = 0
         self.rows_without_key = 0
@@ -44,9 +42,7 @@ class Intake:
         self.nulls = dict.fromkeys(columns.channels, 0)
         self.non_finite = dict.fromkeys(columns.channels, 0)
         self.time_zone = columns.time_zone
-        self._numbers: dict[str, int] = {}
-        self._table = pl.DataFrame(schema={"key": pl.String, "number": pl.Int32})
-        self._static: dict[str, list[str | None]] = {name: [] for name in columns.static}
+        self._static = {name: _Texts() for name in columns.static}
 
     def take(self, frame: pl.DataFrame) -> Rows:
         """Convert a frame, less the rows without key or time. Raises DataError for a bad column."""
@@ -70,19 +66,19 @@ class Intake:
 
     def by_key(self) -> IntArray:
         """Return the numbers of the series in the order of their keys."""
-        return np.array(sorted(range(len(self.keys)), key=self.keys.__getitem__), np.int64)
+        return self.names.in_order()
 
     def static_of(self, order: IntArray) -> dict[str, list[str | None]]:
         """Return the static values of the series in `order`."""
-        return {name: [texts[s] for s in order] for name, texts in self._static.items()}
+        return {name: texts.of(order) for name, texts in self._static.items()}
 
     def _series(self, frame: pl.DataFrame) -> SeriesArray:
         if self.columns.id is None:
             found = np.zeros(frame.height, np.int32)
-            self._learn([self.columns.target] if frame.height else [])
+            self.names.numbers_of(pl.Series([self.columns.target]).head(frame.height))
         else:
             found = self._numbered(frame[self.columns.id])
-        counts = np.bincount(found, minlength=len(self.keys))
+        counts = np.bincount(found, minlength=len(self.names))
         counts[: len(self.counts)] += self.counts
         self.counts = counts
         return found
@@ -98,38 +94,14 @@ class Intake:
             firsts = np.flatnonzero(starts)
             if len(firsts) * RUN_ROWS <= len(names):
                 few = names.gather(firsts)
-                return np.repeat(self._learn(few.to_list()), np.diff(firsts, append=len(names)))
-            return self._looked_up(names)
+                return np.repeat(self.names.numbers_of(few), np.diff(firsts, append=len(names)))
+            return self.names.numbers_of(names)
         firsts = _first_rows(marks)
-        numbers = self._learn(keys_of(column.gather(firsts)).to_list())
+        numbers = self.names.numbers_of(keys_of(column.gather(firsts)))
         table = np.zeros(int(marks.max(initial=0)) + 1, np.int32)
         table[marks[firsts]] = numbers
         found: SeriesArray = table[marks]
         return found
-
-    def _looked_up(self, names: pl.Series) -> SeriesArray:
-        """Return the numbers of keys in any order; a table of them is kept between frames."""
-        asked = pl.DataFrame({"key": names})
-        found = asked.join(self._table, on="key", how="left", maintain_order="left")["number"]
-        if found.null_count():
-            unknown = asked["key"].filter(found.is_null())
-            self._learn(unknown.unique(maintain_order=True).to_list())
-            numbers = pl.int_range(len(self.keys), dtype=pl.Int32, eager=True)
-            keys = pl.Series("key", self.keys, dtype=pl.String)
-            self._table = pl.DataFrame({"key": keys, "number": numbers})
-            found = asked.join(self._table, on="key", how="left", maintain_order="left")["number"]
-        series: SeriesArray = found.to_numpy()
-        return series
-
-    def _learn(self, names: list[str]) -> SeriesArray:
-        """Return the numbers of keys; new ones are given the next."""
-        numbers = self._numbers
-        found = [numbers.setdefault(name, len(numbers)) for name in names]
-        new = list(islice(numbers, len(self.keys), None))
-        self.keys += new
-        for texts in self._static.values():
-            texts += [None] * len(new)
-        return np.array(found, np.int32)
 
     def _values(self, frame: pl.DataFrame) -> FloatArray:
         channels = self.columns.channels
@@ -144,14 +116,33 @@ class Intake:
     def _take_static(self, name: str, column: pl.Series, series: SeriesArray) -> None:
         """Keep the first value of each series that is not null, as text."""
         texts = self._static[name]
-        unknown = np.array([text is None for text in texts], bool)
-        rows = np.flatnonzero(unknown[series])
+        texts.grow(len(self.names))
+        rows = np.flatnonzero(texts.codes[series] < 0)
         rows = rows[column.is_not_null().to_numpy()[rows]]
         firsts = rows[_first_rows(series[rows])]
-        for owner, text in zip(
-            series[firsts], column.gather(firsts).cast(pl.String).to_list(), strict=True
-        ):
-            texts[owner] = sys.intern(text)  # few texts, many series
+        texts.put(series[firsts], column.gather(firsts).cast(pl.String).to_list())
+
+
+class _Texts:
+    """A text for each series: few texts, many series. codes: [S] which text it is, -1: none."""
+
+    def __init__(self) -> None:
+        self.codes = np.empty(0, np.int32)
+        self._code_of: dict[str, int] = {}
+
+    def grow(self, count: int) -> None:
+        """Make room for so many series."""
+        self.codes = np.pad(self.codes, (0, count - len(self.codes)), constant_values=-1)
+
+    def put(self, series: SeriesArray, texts: list[str]) -> None:
+        """Give some series their texts."""
+        codes = [self._code_of.setdefault(text, len(self._code_of)) for text in texts]
+        self.codes[series] = codes
+
+    def of(self, series: IntArray) -> list[str | None]:
+        """Return the texts of some series."""
+        texts = [*self._code_of, None]
+        return [texts[code] for code in self.codes[series]]
 
 
 def _first_rows(marks: NDArray[np.integer]) -> IntArray:

@@ -27,6 +27,7 @@ from forecastd.data.frequency import (
 from forecastd.data.grid import default_max_gap
 from forecastd.data.inputs import Inputs
 from forecastd.data.intake import Intake, Rows
+from forecastd.data.names import Names
 from forecastd.data.sorting import in_order
 from forecastd.data.table import LongBatches, long_batches, resolve
 from forecastd.data.writing import BLOCK_ROWS, Lines, SortedWriter, open_holes, plan_layout
@@ -136,7 +137,7 @@ def build(source: Source, folder: Path, memory: Memory, tell: Report) -> dict[st
     batches = long_batches(source.data, source.base, memory.batch_rows)
     intake = Intake(batches.columns)
     writer = sort_rows(Sorting(batches, intake, folder, memory, source.rows, tell))
-    if not intake.keys:
+    if not len(intake.names):
         message = f"{resolve(source.data, source.base)} has no row with a time and a series"
         raise DataError(message, hint="check the id and time columns in [data]")
     by_key = intake.by_key()
@@ -175,7 +176,7 @@ def build(source: Source, folder: Path, memory: Memory, tell: Report) -> dict[st
         "frequency": str(frequency),
         "season": season,
         "max_gap": max_gap,
-        "keys": [intake.keys[s] for s in by_key],
+        "keys": intake.names.of(by_key),
         "static": intake.static_of(by_key),
         "report": vars(report),
     }
@@ -229,22 +230,22 @@ def sort_rows(job: Sorting) -> Written:
     frames = job.batches.frames
     with SortedWriter(job.folder, job.channels) as writer:
         for frame in frames:
-            known = len(job.intake.keys)
+            known = len(job.intake.names)
             rows = job.intake.take(frame)
             clock.add(frame.height)
-            if not _follows(writer, rows, job.intake.keys, known):
+            if not _follows(writer, rows, job.intake.names, known):
                 break
             writer.append(*rows)
         else:
             return Written(writer.counts, writer.repeats, 0)
-    buckets = Buckets(job.folder / "buckets", job.channels, job.intake.keys, job.intake.counts)
+    buckets = Buckets(job.folder / "buckets", job.channels, job.intake.names, job.intake.counts)
     try:
         for early in _written_so_far(job.folder, writer.counts, job.memory.batch_rows):
-            buckets.add(early, job.intake.keys)
-        buckets.add(rows, job.intake.keys)
+            buckets.add(early, job.intake.names)
+        buckets.add(rows, job.intake.names)
         del rows, frame
         for frame in frames:
-            buckets.add(job.intake.take(frame), job.intake.keys)
+            buckets.add(job.intake.take(frame), job.intake.names)
             clock.add(frame.height)
         return _from_buckets(job, buckets, writer.repeats)
     finally:
@@ -262,11 +263,10 @@ def _from_buckets(job: Sorting, buckets: Buckets, repeats: int) -> Written:
     return Written(writer.counts, repeats + writer.repeats, buckets.steps_back)
 
 
-def _follows(writer: SortedWriter, rows: Rows, keys: list[str], known: int) -> bool:
+def _follows(writer: SortedWriter, rows: Rows, names: Names, known: int) -> bool:
     """Say whether rows are in order and follow those written; series from `known` on are new."""
-    newest = keys[max(known - 1, 0) :]
     return (
-        all(one < other for one, other in pairwise(newest))
+        names.ascend(known)
         and in_order(rows.series, rows.times)
         and writer.follows(rows.series, rows.times)
     )
