@@ -22,10 +22,3 @@ def test_keys_are_numbered_as_they_first_appear(batches: list[list[str]], in_ord
     assert names[0:].to_list() == list(numbers)
     order = names.in_order()
     assert names.of(order) == sorted(numbers)
-
-
-def test_keys_do_not_hold_on_to_the_text_of_their_batch() -> None:
-    names = Names()
-    batch = pl.Series([f"a key too long to lie in its row, {n}" for n in range(1000)])
-    names.numbers_of(batch.gather([3]))
-    assert names[0:].estimated_size() < 200
