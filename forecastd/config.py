@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from forecastd.errors import ConfigError, DataError
 from forecastd.series import Frequency
+from forecastd.split_settings import SplitSettings as SplitSettings
 
 FILE_BYTES_MAX = 1 << 20
 
@@ -59,8 +60,6 @@ def _parse_frequency(value: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 FrequencyText = Annotated[str, BeforeValidator(_parse_frequency)]
-Part = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] | str
-"""A part of a data set: rows of each series (integer), a share (0.1), or a time span ("30d")."""
 
 
 def _as_list(value: object) -> object:
@@ -108,14 +107,6 @@ class DataSettings(Settings):
     def wide(self) -> bool:
         """Whether each target column is a series of its own."""
         return len(self.target) > 1
-
-
-class SplitSettings(Settings):
-    """[split]: which rows train, which choose the best epoch, which are held out."""
-
-    train: Part | None = Field(None, description="from the start; none: all that is left")
-    valid: Part = Field(0.1, description="after train: rows, a share, or a span such as 30d")
-    test: Part = Field(0.1, description="after valid: rows, a share, or a span such as 30d")
 
 
 class FeatureSettings(Settings):
@@ -195,6 +186,14 @@ class TrainConfig(Settings):
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _split_fits_data(self) -> TrainConfig:
+        data = self.data
+        roles = {"data.id": data.id, "data.time": data.time, "data.target": data.target[0]}
+        if problem := self.split.misfit(data.path, roles, wide=data.wide):
+            raise ValueError(problem)
+        return self
 
 
 @dataclass(frozen=True)

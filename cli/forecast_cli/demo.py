@@ -208,7 +208,7 @@ def _score(trained: Artifact, store: Store, forecasts: Forecasts) -> Evaluation:
     board = Scoreboard(trained, store)
     horizon = trained.signature.horizon
     for series, key in enumerate(store.keys):
-        begin, end = int(parts.valid_end[series]), int(parts.test_end[series])
+        begin, end = int(parts.test_begin[series]), int(parts.test_end[series])
         rows, values = [], []
         for row in range(begin - 1, end - horizon):
             made = forecasts[key].get(str(format_time(int(store.times[row]), store.frequency)))

@@ -20,6 +20,7 @@ class Part(StrEnum):
 
     TEST = "test"
     VALID = "valid"
+    VALIDATION = "validation"
     ALL = "all"
 
 
@@ -27,7 +28,10 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model or run folder.")],
     data: Annotated[str, typer.Argument(help="The data set with the true values.")],
     part: Annotated[
-        Part, typer.Option(help="The part of the training's [split] to score, or all rows.")
+        Part,
+        typer.Option(
+            "--split", "--part", help="The part of the training's [split] to score, or all rows."
+        ),
     ] = Part.TEST,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -37,8 +41,8 @@ def evaluate(
     from forecast_cli.output import follow, note, print_json, progress
     from forecastd.evaluation.evaluate import evaluate as score
 
-    with opened(model, data, device) as (trained, store):
-        begin, end = _rows(trained, store, part)
+    with opened(model, data, device, split=part is not Part.ALL) as (trained, store):
+        begin, end = _rows(trained, store, part, data)
         with progress("evaluating", len(store.times)) as bar:
             result = score(trained, store, begin, end, follow(bar))
     if as_json:
@@ -48,23 +52,29 @@ def evaluate(
     _print(result)
 
 
-def _rows(trained: Artifact, store: Store, part: Part) -> tuple[IntArray, IntArray]:
-    """Return first and end row per series."""
-    from forecastd.config import SplitSettings
+def _rows(trained: Artifact, store: Store, part: Part, data: str) -> tuple[IntArray, IntArray]:
+    """Return first and end row per series. Raises UserError where `data` is not that part."""
+    from forecast_cli.opening import split_of
     from forecastd.data.split import split
-    from forecastd.errors import ArtifactError
+    from forecastd.errors import DataError
 
+    whole = store.offsets[:-1], store.offsets[1:]
     if part is Part.ALL:
-        return store.offsets[:-1], store.offsets[1:]
-    try:
-        settings = SplitSettings.model_validate(trained.provenance["config"]["split"])
-    except (LookupError, TypeError, ValueError) as error:
-        message = "the model does not tell how its data was split"
-        raise ArtifactError(message, hint="score all rows with --part all") from error
-    parts = split(store, settings)
-    if part is Part.VALID:
-        return parts.train_end, parts.valid_end
-    return parts.valid_end, parts.test_end
+        return whole
+    settings = split_of(trained)
+    name = "test" if part is Part.TEST else "valid"
+    if settings.by == "files":
+        if Path(data).name == Path(trained.provenance["config"]["data"]["path"]).name:
+            message = f"{data} is the data the model was trained on, and its {name} part is a file"
+            hint = f"give {getattr(settings, name) or 'that file'}, or score all: --split all"
+            raise DataError(message, hint=hint)
+        return whole
+    parts = split(store, settings, scoring=True)
+    begin, end = getattr(parts, f"{name}_begin"), getattr(parts, f"{name}_end")
+    if not (begin < end).any():
+        message = f"the {name} part of the model's [split] has no row in {data}"
+        raise DataError(message, hint="name another part with --split, or another data set")
+    return begin, end
 
 
 def _print(result: Evaluation) -> None:

@@ -132,6 +132,7 @@ def _split(proposal: Proposal, horizon: int) -> list[str]:
         "[split]",
         "# The end is held out: test is the last part, valid chooses the best epoch before it.",
         '# A part is a share (0.1), rows of each series (720), or a span of time ("30d").',
+        '# by = "time"  # or "series", "ranges", "files"; gap = 24 leaves steps between the parts',
         f"valid = {part}  # {reason}",
         f"test = {part}",
     ]

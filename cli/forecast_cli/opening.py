@@ -10,19 +10,37 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # help does not need them
     from forecastd.artifact import Artifact
+    from forecastd.config import SplitSettings
     from forecastd.data.store import Store
 
 
 @contextlib.contextmanager
-def opened(model: Path, data: str, device: str = "cpu") -> Iterator[tuple[Artifact, Store]]:
+def opened(
+    model: Path, data: str, device: str = "cpu", *, split: bool = False
+) -> Iterator[tuple[Artifact, Store]]:
     """Load a model and prepare a data set for it; the store is gone when the block ends.
 
+    split: the rows will be split as those of the training were, so what that needs is read too.
     Raises UserError when either is unusable or they do not fit each other.
     """
     from forecastd import artifact
     from forecastd.data.for_model import store_for_model
 
     trained = artifact.load(model, device=device)
+    column = split_of(trained).column if split else None
+    also = () if column is None or column in trained.signature.static else (column,)
     with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
         signature, max_gap = trained.signature, trained.max_gap
-        yield trained, store_for_model(signature, max_gap, data, Path(folder) / "store")
+        yield trained, store_for_model(signature, max_gap, data, Path(folder) / "store", also)
+
+
+def split_of(trained: Artifact) -> SplitSettings:
+    """Return how the data of a model was split. Raises ArtifactError where it does not tell."""
+    from forecastd.config import SplitSettings
+    from forecastd.errors import ArtifactError
+
+    try:
+        return SplitSettings.model_validate(trained.provenance["config"]["split"])
+    except (LookupError, TypeError, ValueError) as error:
+        message = "the model does not tell how its data was split"
+        raise ArtifactError(message, hint="score all rows with --split all") from error

@@ -81,7 +81,7 @@ def _prepared(config: Path, overrides: list[str], *, resume: bool) -> Prepared:
 
 def _opening(prepared: Prepared) -> str:
     spec, pace = prepared.task.spec, prepared.task.pace
-    store = prepared.store
+    store, material = prepared.store, prepared.task.material
     clocks = ", ".join(spec.features.clocks) or "none"
     weights = sum(p.numel() for p in prepared.trainer.network.parameters())
     return (
@@ -89,6 +89,7 @@ def _opening(prepared: Prepared) -> str:
         f"{len(store.times):,} rows of {store.series_count:,} series, freq {store.frequency}, "
         f"season {store.season}; {spec.features.width} inputs, clocks {clocks}, "
         f"{spec.features.lags} lags\n"
+        f"{'; '.join(material.words())}\n"
         f"{weights:,} weights on {prepared.trainer.network.device}; {pace.epochs} epochs of "
         f"{pace.lanes} lanes, {pace.shape.sequence} steps at a time"
     )
@@ -132,6 +133,8 @@ def _best(metrics: dict[str, object]) -> str:
 
 
 def _data_path(prepared: Prepared) -> Path:
-    """Return the data set as one can type it here."""
-    path = prepared.base / Path(prepared.task.config.data.path).expanduser()
+    """Return the data set that `forecast evaluate` takes next, as one can type it here."""
+    data, split = prepared.task.config.data, prepared.task.config.split
+    held = split.test or split.valid if split.by == "files" else None
+    path = prepared.base / Path(str(held or data.path)).expanduser()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

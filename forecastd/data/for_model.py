@@ -16,17 +16,20 @@ from forecastd.series import Signature
 STEP_RATIO_MAX = 1.5
 
 
-def store_for_model(signature: Signature, max_gap: int, path: str, folder: Path) -> Store:
+def store_for_model(
+    signature: Signature, max_gap: int, path: str, folder: Path, also: tuple[str, ...] = ()
+) -> Store:
     """Prepare the data set `path` in `folder` with the columns and the grid of a model.
 
-    Raises DataError when a column is missing or the data steps at another pace.
+    also: static columns to read that are none of the model's. Raises DataError when a column is
+    missing or the data steps at another pace.
     """
     columns = Columns(
         id=signature.id,
         time=signature.time,
         target=signature.target,
         past=signature.past,
-        static=signature.static,
+        static=(*signature.static, *also),
         time_zone=signature.time_zone,
     )
     settings = settings_for_model(path, columns, signature.frequency)

@@ -41,15 +41,16 @@ def train_statistics(store: Store, parts: Parts, block_rows: int = BLOCK_ROWS) -
         end = min(first + block_rows, len(store.times))
         values = np.array(store.values[first:end])
         owner = _owners(store.offsets[:-1], first, end)
-        train = np.arange(first, end) < parts.train_end[owner]
+        places = np.arange(first, end)
+        train = (places >= parts.train_begin[owner]) & (places < parts.train_end[owner])
         rows += int(np.count_nonzero(train))
         missing += np.count_nonzero(np.isnan(values[train]), axis=0)
         target = np.where(train, values[:, 0], np.nan).astype(np.float64)
         level.add(owner, target)
         segment = _owners(store.segments[:, 1], first, end)
         for found, lag in ((seasonal, store.season), (neighbour, 1)):
-            before = np.arange(first, end) - lag
-            inside = before >= store.segments[segment, 1]
+            before = places - lag
+            inside = before >= np.maximum(store.segments[segment, 1], parts.train_begin[owner])
             earlier = np.asarray(store.values[np.maximum(before, 0), 0], np.float64)
             found.add(owner, np.where(inside, np.abs(target - earlier), np.nan))
     mean, std = level.mean(), level.std()

@@ -46,9 +46,11 @@ def evaluate(
     """
     take_threads(artifact.spec)
     horizon = artifact.signature.horizon
-    pieces = pieces_of(store, store.offsets[:-1], np.maximum(end - horizon, 0), end)
+    stop = np.where(begin < end, np.maximum(end - horizon, 0), 0)  # the rest is not walked
+    pieces = pieces_of(store, store.offsets[:-1], stop, end)
     shape = Shape(steps_at_once(artifact.spec, LANES), horizon, 0)
-    walker = Walker(artifact.network, artifact.clocks, artifact.vocabulary.encode(store.keys))
+    codes = artifact.vocabulary.encode(store.keys, store.static)
+    walker = Walker(artifact.network, artifact.clocks, codes)
     board = Scoreboard(artifact, store)
     total, done = sum(p.end - p.begin for p in pieces), 0
     with torch.inference_mode():

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from forecastd.config import TrainConfig
 from forecastd.data.lanes import Pieces, Plan, Shape, lane_plan, pieces_of, window_plan
 from forecastd.data.split import Parts
-from forecastd.data.statistics import Statistics
+from forecastd.data.statistics import DoubleArray, Statistics
 from forecastd.data.store import Store
 from forecastd.errors import DataError
 from forecastd.features.defaults import default_clocks, default_half_life, default_lags
 from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
-from forecastd.series import Signature, quantiles_of
+from forecastd.series import IntArray, Signature, quantiles_of
 
 STEPS_WANTED = 600
 """Optimiser steps that the default number of epochs aims at."""
@@ -27,29 +28,75 @@ VALIDATION_ROWS_MAX = 200_000
 Planner = Callable[[Pieces, int, np.random.Generator, int], Plan]
 
 
+class HeldOut(NamedTuple):
+    """A part that does not train: rows begin:end of each series ([S]) of a store."""
+
+    store: Store
+    begin: IntArray
+    end: IntArray
+
+
 @dataclass(frozen=True)
 class Material:
-    """The data of a training: the store, its parts and the statistics of the training part."""
+    """The data of a training: the store, its parts and the statistics of the training part.
+
+    valid_store: the store to validate on where that is not a part of the one that trains.
+    """
 
     store: Store
     parts: Parts
     statistics: Statistics
+    valid_store: Store | None = None
+
+    @property
+    def validation(self) -> HeldOut:
+        """The rows that choose the best epoch."""
+        if self.valid_store is not None:
+            offsets = self.valid_store.offsets
+            return HeldOut(self.valid_store, offsets[:-1], offsets[1:])
+        return HeldOut(self.store, self.parts.valid_begin, self.parts.valid_end)
+
+    def words(self) -> list[str]:
+        """Say how many rows of how many series each part has."""
+        parts, valid = self.parts, self.validation
+        bounds = {"train": (parts.train_begin, parts.train_end), "valid": (valid.begin, valid.end)}
+        bounds["test"] = (parts.test_begin, parts.test_end)
+        return [
+            f"{name} {int((end - begin).sum()):,} rows of {np.count_nonzero(begin < end):,} series"
+            for name, (begin, end) in bounds.items()
+            if (begin < end).any()
+        ]
+
+    def vocabulary(self) -> Vocabulary:
+        """Return the keys and categories of the series that train; all others are unknown."""
+        trained = np.flatnonzero(self.parts.trained).tolist()
+        static = {n: [texts[s] for s in trained] for n, texts in self.store.static.items()}
+        return Vocabulary.learn([self.store.keys[s] for s in trained], static)
+
+    def validation_deviation(self) -> DoubleArray:
+        """Return the deviation of each series of the validation's store; unknown: the median."""
+        if self.valid_store is None:
+            return self.statistics.std
+        trained = self.parts.trained
+        known = dict(zip(self.store.keys, self.statistics.std.tolist(), strict=True))
+        middle = float(np.median(self.statistics.std[trained]))
+        return np.array([known.get(key, middle) for key in self.valid_store.keys])
 
     def training_pieces(self) -> Pieces:
         """Return the segments of the training part."""
-        begin, end = self.store.offsets[:-1], self.parts.train_end
+        begin, end = self.parts.train_begin, self.parts.train_end
         pieces = pieces_of(self.store, begin, end, end)
         return pieces.take(pieces.lengths > 1)
 
     def validation_pieces(self, context: int, seed: int) -> Pieces:
-        """Return the validation part, each piece led in by `context` rows of training data.
+        """Return the validation part, each piece led in by `context` earlier rows, as live.
 
         Where there is much of it, a random choice of series stands for all.
         """
-        begin = np.maximum(self.store.offsets[:-1], self.parts.train_end - context)
-        end = self.parts.valid_end
-        found = pieces_of(self.store, begin, end, end)
-        pieces = found.take(found.end > self.parts.train_end[found.series])
+        store, first, end = self.validation
+        begin = np.maximum(store.offsets[:-1], first - context)
+        found = pieces_of(store, begin, end, end)
+        pieces = found.take(found.end > first[found.series])
         pieces = pieces.take(np.random.default_rng(seed).permutation(len(pieces)))
         rows = np.cumsum(pieces.lengths)
         return pieces.take(np.arange(len(rows)) <= np.sum(rows < VALIDATION_ROWS_MAX))

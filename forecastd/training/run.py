@@ -27,13 +27,13 @@ import torch
 
 from forecastd import __version__, artifact
 from forecastd.artifact import Artifact, Example
-from forecastd.config import TrainConfig
-from forecastd.data.split import split
+from forecastd.config import DataSettings, TrainConfig
+from forecastd.data.split import settings_for_split, split, without_split_column
+from forecastd.data.split_files import held_out_files
 from forecastd.data.statistics import train_statistics
 from forecastd.data.store import Store, prepare
 from forecastd.errors import ConfigError, UserError
 from forecastd.features.calendar import clock_columns
-from forecastd.features.vocabulary import Vocabulary
 from forecastd.files import point_link, write_durably
 from forecastd.network.device import choose_device
 from forecastd.training.plan import Material, network_spec, pace_of, require_trainable, signature_of
@@ -115,12 +115,11 @@ def resume_run(folder: Path) -> Prepared:
 
 def _task(config: TrainConfig, base: Path, runs: Path) -> tuple[Store, Task]:
     choose_device(config.train.device)  # before the data is prepared
-    store = prepare(config.data, base, runs / "store" / _store_name(config))
-    parts = split(store, config.split)
-    material = Material(store, parts, train_statistics(store, parts))
+    material = _material(config, base, runs / "store")
     require_trainable(material)
+    store = material.store
     signature = signature_of(config, store)
-    vocabulary = Vocabulary.learn(store.keys, store.static)
+    vocabulary = material.vocabulary()
     spec = network_spec(config, signature, vocabulary, material)
     names = spec.features.clocks
     clocks = partial(
@@ -128,6 +127,20 @@ def _task(config: TrainConfig, base: Path, runs: Path) -> tuple[Store, Task]:
     )
     pace = pace_of(config, spec, material)
     return store, Task(config, material, vocabulary, spec, pace, clocks)
+
+
+def _material(config: TrainConfig, base: Path, stores: Path) -> Material:
+    """Prepare the data and split it. Raises UserError."""
+    data = settings_for_split(config.data, config.split)
+    store = prepare(data, base, stores / _store_name(data))
+    parts = split(store, config.split)
+    store = without_split_column(store, config.data)
+    valid_store = None
+    if config.split.by == "files":
+        held = held_out_files(config.data, config.split, store, base)
+        if valid := held["valid"]:
+            valid_store = prepare(valid, base, stores / f"valid-{_store_name(valid)}")
+    return Material(store, parts, train_statistics(store, parts), valid_store)
 
 
 def train(prepared: Prepared, report: Callable[[Report], None], stop: Callable[[], bool]) -> Run:
@@ -148,7 +161,7 @@ def train(prepared: Prepared, report: Callable[[Report], None], stop: Callable[[
         content = "".join(f"{line}\n" for line in [*earlier, *lines])
         write_durably(metrics, content.encode())
     saved = artifact.save(
-        prepared.folder / "model", _artifact(prepared, outcome), _example(prepared.store)
+        prepared.folder / "model", _artifact(prepared, outcome), _example(prepared.task.material)
     )
     result = {"finished": outcome.finished, "digest": saved.digest, "metrics": saved.metrics}
     result |= shares_of(outcome)
@@ -167,7 +180,7 @@ def shares_of(outcome: Outcome) -> dict[str, float]:
 
 def _artifact(prepared: Prepared, outcome: Outcome) -> Artifact:
     task, store, progress = prepared.task, prepared.store, outcome.progress
-    statistics = task.material.statistics
+    statistics, trained = task.material.statistics, task.material.parts.trained
     metrics: dict[str, Any] = {
         "epochs": progress.epoch,
         "steps": progress.steps,
@@ -180,9 +193,9 @@ def _artifact(prepared: Prepared, outcome: Outcome) -> Artifact:
         spec=task.spec,
         vocabulary=task.vocabulary,
         statistics={
-            "mean": statistics.mean,
-            "std": statistics.std,
-            "mase_scale": statistics.mase_scale,
+            "mean": statistics.mean[trained],
+            "std": statistics.std[trained],
+            "mase_scale": statistics.mase_scale[trained],
         },
         max_gap=store.max_gap,
         network=outcome.network,
@@ -201,12 +214,16 @@ def _provenance(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _example(store: Store) -> Example:
-    rows = slice(int(store.offsets[0]), min(int(store.offsets[1]), EXAMPLE_ROWS))
-    return Example(store.keys[0], np.array(store.times[rows]), np.array(store.values[rows]))
+def _example(material: Material) -> Example:
+    """Return the first training rows of the first series that trains."""
+    store, parts = material.store, material.parts
+    series = int(np.argmax(parts.trained))
+    first, end = int(parts.train_begin[series]), int(parts.train_end[series])
+    rows = slice(first, min(end, first + EXAMPLE_ROWS))
+    return Example(store.keys[series], np.array(store.times[rows]), np.array(store.values[rows]))
 
 
-def _store_name(config: TrainConfig) -> str:
+def _store_name(data: DataSettings) -> str:
     """Return a folder name for the store of a data set: runs of the same data share it."""
-    stem = Path(config.data.path).stem or "data"
+    stem = Path(data.path).stem or "data"
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)[:64]

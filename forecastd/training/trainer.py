@@ -103,8 +103,7 @@ class Trainer:
         self.walker = Walker(self.network, task.clocks, codes)
         quantiles = task.spec.head.quantiles or MEDIAN
         self.quantiles = torch.tensor(quantiles, device=self.network.device)
-        deviation = torch.from_numpy(task.material.statistics.std)
-        self.deviation = deviation.to(self.network.device)
+        self.deviation = torch.from_numpy(task.material.statistics.std).to(self.network.device)
 
     def resume(self) -> None:
         """Go on where `last` says. Raises ArtifactError when that is not possible."""
@@ -172,7 +171,8 @@ class Trainer:
         if self.task.config.model.output == "last":
             at = np.array([steps - 1])
         self.network.train()
-        loss, count = self._loss(self.walker, chunk, at, self.task.pace.warmup - chunk.age)
+        earliest = self.task.pace.warmup - chunk.age
+        loss, count = self._loss(self.walker, chunk, at, earliest, self.deviation)
         self.progress.steps += 1
         if count == 0:
             return
@@ -184,19 +184,19 @@ class Trainer:
         self.progress.loss_count += 1
 
     def _loss(
-        self, walker: Walker, chunk: Chunk, at: IntArray, earliest: IntArray
+        self, walker: Walker, chunk: Chunk, at: IntArray, earliest: IntArray, scale: Tensor
     ) -> tuple[Tensor, int]:
         """Return the loss of the steps `at` and how many of them count.
 
         A step counts from `earliest` [B] on, within the real length of its lane. Errors are
-        weighed back to the scale of the training part, each series by its own deviation.
+        weighed back to the scale of the training part, each series by its deviation in `scale`.
         """
         forecast = walker.unroll(chunk, at)
         counts = (at >= earliest[:, None]) & (at < chunk.length[:, None])
         mask = torch.from_numpy(counts).to(self.network.device)
         targets = walker.future(chunk, at).double()
         scaled = (targets - forecast.location[..., None]) / forecast.spread[..., None]
-        deviation = self.deviation[torch.from_numpy(chunk.series).to(self.deviation.device)]
+        deviation = scale[torch.from_numpy(chunk.series).to(scale.device)]
         weight = forecast.spread / deviation[:, None] * mask
         kind = forecast.values.dtype
         loss = quantile_loss(forecast.values, scaled.to(kind), self.quantiles, weight.to(kind))
@@ -227,14 +227,19 @@ class Trainer:
         steps = 1 if self.task.config.model.output == "last" else VALIDATION_SEQUENCE
         shape = Shape(steps, pace.shape.horizon, pace.shape.lead)
         at = np.arange(0, steps, min(train.loss_stride, steps))
-        walker = Walker(self.network, self.task.clocks, self.walker.codes)
+        held, codes = material.validation, self.walker.codes
+        if material.valid_store is not None:
+            codes = self.task.vocabulary.encode(held.store.keys, held.store.static)
+        scale = torch.from_numpy(material.validation_deviation()).to(self.network.device)
+        walker = Walker(self.network, self.task.clocks, codes)
+        self.network.encoder.embed_unknown_as_mean()  # as a series held out is met live
         self.network.eval()
         total, count = 0.0, 0
-        chunks = walk(material.store, sweep_plan(pieces, pace.lanes), shape)
+        chunks = walk(held.store, sweep_plan(pieces, pace.lanes), shape)
         with torch.inference_mode(), self._ahead(chunks) as ready:
             for chunk in ready:
-                first_origin = material.parts.train_end[chunk.series] - 1 - chunk.rows
-                loss, counted = self._loss(walker, chunk, at, first_origin)
+                first_origin = held.begin[chunk.series] - 1 - chunk.rows
+                loss, counted = self._loss(walker, chunk, at, first_origin, scale)
                 total, count = total + loss.item() * counted, count + counted
         return total / count if count else None
 

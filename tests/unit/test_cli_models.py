@@ -176,7 +176,7 @@ def test_evaluate_prints_a_table_beside_the_naive_forecasts(run: Path, data: Pat
 
 
 @pytest.mark.parametrize(
-    ("part", "origins"), [("test", 57), ("valid", 57), ("all", 396)]
+    ("part", "origins"), [("test", 57), ("valid", 57), ("validation", 57), ("all", 396)]
 )  # fmt: skip
 def test_evaluate_a_part_as_json(part: str, origins: int, run: Path, data: Path) -> None:
     told = json.loads(succeeded("evaluate", run, data, "--part", part, "--json").stdout)
@@ -190,7 +190,7 @@ def test_evaluate_a_part_as_json(part: str, origins: int, run: Path, data: Path)
 def test_evaluate_a_model_that_does_not_tell_its_split(data: Path, tmp_path: Path) -> None:
     artifact.save(tmp_path / "model", model(), example())
     found = refused(ArtifactError, "evaluate", tmp_path / "model", data)
-    assert "--part all" in found
+    assert "--split all" in found
     succeeded("evaluate", tmp_path / "model", data, "--part", "all")
 
 
