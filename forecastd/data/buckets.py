@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,12 @@ from forecastd.data.names import Names
 from forecastd.data.sorting import order_of
 from forecastd.series import IntArray
 
-PARTS_MAX = 64
+PARTS_MAX = 256
+"""So many files are open at once; the number of a part fits into a byte."""
+CUTS_MAX = 64
+"""So many parts are aimed at where a part is cut again; as many more may come of it."""
+GROWTH = 64
+"""How much more than was seen so far is expected where nobody knows."""
 ROWS_PER_PART = 1 << 16
 SAMPLE_ROWS = 1 << 15
 
@@ -44,22 +49,31 @@ class _Part:
     counted: bool = False
 
 
+class Seen(NamedTuple):
+    """The series seen so far, how many rows each had, and the rows to come in all, where known."""
+
+    names: Names
+    counts: IntArray
+    rows: int | None
+
+
 class Buckets:
     """Takes rows in any order and gives them back by (series, time).
 
-    Made with the names and rows of the series seen so far, by which the buckets are cut.
+    Made with the names and rows of the series seen so far, by which the buckets are cut, and the
+    rows that are to come in all, where known.
     counts: rows put in, by number of the series. steps_back: rows earlier than the one before of
     their series, known after `blocks`.
     """
 
-    def __init__(self, folder: Path, channels: int, names: Names, counts: IntArray) -> None:
+    def __init__(self, folder: Path, channels: int, seen: Seen) -> None:
         folder.mkdir()
         self.folder = folder
         self.kind = np.dtype([("series", "<i4"), ("time", "<i8"), ("values", "<f4", (channels,))])
         self.steps_back = 0
         self.counts = np.zeros(0, np.int64)
         self._made = 0
-        self._cuts = _cuts(names, counts)
+        self._cuts = _cuts(seen)
         self._parts = [self._new_part() for _ in range(len(self._cuts) + 1)]
         self._files = [part.path.open("wb") for part in self._parts]
         self._part_of = np.empty(0, np.uint8)
@@ -140,13 +154,13 @@ class Buckets:
     def _series_parts(self, part: _Part) -> tuple[list[_Part], IntArray]:
         """Cut by series, as many together as fit; one that does not fit alone stays whole."""
         ends = self._ends
-        room = max(self._rows_max, -(-part.rows // PARTS_MAX))
+        room = max(self._rows_max, -(-part.rows // CUTS_MAX))
         smaller: list[_Part] = []
         low = part.low
         while low < part.high:
             fitting = int(np.searchsorted(ends, ends[low] + room, side="right")) - 1
             high = min(max(fitting, low + 1), part.high)
-            if len(smaller) == 2 * PARTS_MAX:
+            if len(smaller) == 2 * CUTS_MAX:
                 high = part.high
             smaller.append(self._new_part(low, high))
             low = high
@@ -156,7 +170,7 @@ class Buckets:
         """Cut one series by time, at stamps of a sample; a stamp of many rows has its own part."""
         stride = max(1, part.rows // SAMPLE_ROWS)
         sample = np.sort(np.concatenate([r["time"][::stride] for r in self._read(part)]))
-        wanted = min(PARTS_MAX, 2 * -(-part.rows // self._rows_max))
+        wanted = min(CUTS_MAX, 2 * -(-part.rows // self._rows_max))
         chosen = sample[np.linspace(0, len(sample) - 1, wanted).astype(np.int64)]
         cuts = np.unique(np.concatenate([chosen, chosen + 1]))
         smaller = [self._new_part(part.low, part.high) for _ in range(len(cuts) + 1)]
@@ -195,10 +209,12 @@ class Buckets:
                 part.rows += end - start
 
 
-def _cuts(names: Names, counts: IntArray) -> pl.Series:
+def _cuts(seen: Seen) -> pl.Series:
     """Choose keys between which the rows seen so far fall into like shares."""
+    names, counts = seen.names, seen.counts
     total = int(counts.sum())
-    parts = min(PARTS_MAX, len(names), max(1, total // ROWS_PER_PART * 4))
+    expected = GROWTH * total if seen.rows is None else seen.rows
+    parts = min(PARTS_MAX, len(names), max(1, expected // ROWS_PER_PART))
     order = names.in_order()
     ends = np.cumsum(counts[order])
     wanted = np.searchsorted(ends, total * np.arange(1, parts) // parts, side="right")

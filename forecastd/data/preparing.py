@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from forecastd.config import DataSettings
-from forecastd.data.buckets import Buckets
+from forecastd.data.buckets import Buckets, Seen
 from forecastd.data.frequency import (
     DIFFERENCES_MAX,
     ROWS_MAX,
@@ -36,7 +36,9 @@ from forecastd.series import FloatArray, Frequency, IntArray
 
 MEMORY_BYTES = 1 << 30
 MEMORY_BYTES_MIN = 1 << 26
-BATCH_ROWS_MAX = 1 << 20
+BATCH_ROWS_MAX = 1 << 18
+BUCKET_ROWS_MAX = 1 << 20
+"""Larger batches and buckets are no quicker: what a budget allows beyond them is left free."""
 MONTHS_SERIES = 10_000
 """Series that `infer_frequency` looks at when it counts in months."""
 _BATCH_SHARE, _BUCKET_SHARE = 1 / 8, 1 / 3
@@ -118,7 +120,7 @@ def memory_for(budget: int | None, channels: int) -> Memory:
     whole = max(MEMORY_BYTES_MIN, MEMORY_BYTES if budget is None else budget)
     batch = int(whole * _BATCH_SHARE) // (96 + 16 * channels)
     bucket = int(whole * _BUCKET_SHARE) // (80 + 12 * channels)
-    return Memory(max(1024, min(batch, BATCH_ROWS_MAX)), max(1024, bucket))
+    return Memory(max(1024, min(batch, BATCH_ROWS_MAX)), max(1024, min(bucket, BUCKET_ROWS_MAX)))
 
 
 class Source(NamedTuple):
@@ -238,7 +240,8 @@ def sort_rows(job: Sorting) -> Written:
             writer.append(*rows)
         else:
             return Written(writer.counts, writer.repeats, 0)
-    buckets = Buckets(job.folder / "buckets", job.channels, job.intake.names, job.intake.counts)
+    seen = Seen(job.intake.names, job.intake.counts, job.rows)
+    buckets = Buckets(job.folder / "buckets", job.channels, seen)
     try:
         for early in _written_so_far(job.folder, writer.counts, job.memory.batch_rows):
             buckets.add(early, job.intake.names)

@@ -138,7 +138,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 
 def test_the_budget_decides_how_much_is_in_memory() -> None:
-    small, large = preparing.memory_for(1 << 29, 1), preparing.memory_for(None, 1)
+    small, large = preparing.memory_for(1 << 26, 1), preparing.memory_for(1 << 27, 1)
     assert small.bucket_rows * 2 == pytest.approx(large.bucket_rows, abs=1)
     assert preparing.memory_for(1, 1) == preparing.memory_for(preparing.MEMORY_BYTES_MIN, 1)
 
