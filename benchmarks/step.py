@@ -11,7 +11,7 @@ from measure import keep, median_s
 from forecastd.artifact import Artifact
 from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
-from forecastd.network.model import ForecastNetwork
+from forecastd.network.model import ForecastNetwork, weights_of
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.series import Frequency, Keys, ObservationBatch, Signature
@@ -26,8 +26,8 @@ def artifact_of(hidden: int) -> Artifact:
     layers = lstm_chain(hidden, 1, 0.3, "sequence")
     spec = NetworkSpec(features, layers, HeadSpec("quantile", 24, QUANTILES, 336))
     signature = Signature("unique_id", "ds", "y", (), (), Frequency.parse("1h"), 24, 24, QUANTILES)
-    network = ForecastNetwork(spec).eval()
-    return Artifact(signature, spec, Vocabulary((), {}, {}), {}, 24, network, {}, {}, "benchmark")
+    weights = weights_of(ForecastNetwork(spec))
+    return Artifact(signature, spec, Vocabulary((), {}, {}), {}, 24, weights, {}, {}, "benchmark")
 
 
 def measure(hidden: int, batch: int) -> dict[str, object]:

@@ -6,8 +6,8 @@ series.json      series keys and categories
 example.json     a short stretch of observations and the forecasts expected from it
 README.md        the model card
 
-docs/formats/artifact.md is the format's page. Loading checks sizes, digests, shapes, and runs the
-example.
+docs/formats/artifact.md is the format's page. Reading checks sizes, digests and shapes and needs no
+torch; `load` also runs the example on the network, `check_example` on anything that forecasts.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 
 from forecastd import __version__
 from forecastd.errors import ArtifactError, DataError
 from forecastd.features.calendar import CLOCKS, clock_columns
-from forecastd.features.encoder import Inputs
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.files import publish_folder, sha256
 from forecastd.network.device import choose_device
-from forecastd.network.model import ForecastNetwork
+from forecastd.network.shapes import Shapes, weight_shapes
 from forecastd.network.spec import NetworkSpec
 from forecastd.series import FloatArray, Frequency, IntArray, Signature
+
+if TYPE_CHECKING:  # reading a model does not need it
+    from forecastd.network.model import ForecastNetwork
 
 FORMAT = 1
 WEIGHTS_BYTES_MAX = 512 << 20
@@ -65,6 +66,7 @@ class Artifact:
 
     statistics: float64 [S] arrays by name, in the order of vocabulary.series: mean, std,
     mase_scale of the training part. max_gap: longest hole in steps that is filled as missing.
+    weights: arrays by the name they have in the network's state_dict().
     """
 
     signature: Signature
@@ -72,10 +74,17 @@ class Artifact:
     vocabulary: Vocabulary
     statistics: dict[str, NDArray[np.float64]]
     max_gap: int
-    network: ForecastNetwork
+    weights: dict[str, FloatArray]
     provenance: dict[str, Any]
     metrics: dict[str, Any]
     digest: str = ""
+
+    @cached_property
+    def network(self) -> ForecastNetwork:
+        """The weights as a network of torch, which is imported for it; on the CPU at first."""
+        from forecastd.network.model import network_of
+
+        return network_of(self.spec, self.weights)
 
     def clocks(self, times: IntArray) -> FloatArray:
         """Return the clock columns of times."""
@@ -95,11 +104,10 @@ class Example:
 
 def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
     """Write an artifact durably, replacing `folder`; return it with its digest."""
-    tensors = {name: t.contiguous() for name, t in artifact.network.cpu().state_dict().items()}
-    for name, values in artifact.statistics.items():
-        tensors[_STATISTICS + name] = torch.from_numpy(np.ascontiguousarray(values))
+    statistics = {_STATISTICS + name: values for name, values in artifact.statistics.items()}
+    arrays = {n: np.ascontiguousarray(a) for n, a in (artifact.weights | statistics).items()}
     with publish_folder(folder) as staging:
-        (staging / "weights.safetensors").write_bytes(save_tensors(tensors))
+        (staging / "weights.safetensors").write_bytes(save_arrays(arrays))
         vocabulary = artifact.vocabulary
         series = {
             "series": vocabulary.series,
@@ -134,12 +142,27 @@ def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
 
 
 def load(path: Path, *, device: str = "cpu", check: bool = True) -> Artifact:
-    """Read an artifact: its folder, or a run's folder that holds `model/`.
+    """Read an artifact for use with torch, its network on `device`.
 
-    check: also run the example. Raises ArtifactError when something is missing, damaged, newer, or
-    forecasts other numbers than when it was saved.
+    check: also run the example on the network. Raises ArtifactError as `read` and, where it
+    forecasts other numbers than when it was saved, as `check_example`.
     """
-    folder = path / "model" if (path / "model" / "model.json").is_file() else path
+    artifact = read(path)
+    if check:
+        check_example(path, partial(run_example, artifact))
+    chosen = choose_device(device)
+    if chosen != "cpu":
+        artifact.network.to(chosen)
+    return artifact
+
+
+def read(path: Path) -> Artifact:
+    """Read an artifact without torch: its folder, or a run's folder that holds `model/`.
+
+    Raises ArtifactError when something is missing, damaged or newer. Whether it still forecasts
+    the same is for `check_example` to say.
+    """
+    folder = _folder(path)
     model = read_model(folder)
     for name in _HASHED:
         if sha256(_existing(folder / name)) != model["sha256"].get(name):
@@ -149,25 +172,43 @@ def load(path: Path, *, device: str = "cpu", check: bool = True) -> Artifact:
         spec = NetworkSpec.from_json(model["spec"])
         signature = signature_from_json(model["signature"])
         _require_fit(signature, spec, vocabulary)
-        shapes = _shapes(spec)
-    tensors, statistics = _read_weights(folder / "weights.safetensors", shapes, vocabulary)
-    network = ForecastNetwork(spec)
-    network.load_state_dict(tensors)
-    artifact = Artifact(
+        shapes = weight_shapes(spec)
+    weights, statistics = _read_weights(folder / "weights.safetensors", shapes, vocabulary)
+    return Artifact(
         signature=signature,
         spec=spec,
         vocabulary=vocabulary,
         statistics=statistics,
         max_gap=model["max_gap"],
-        network=network.eval(),
+        weights=weights,
         provenance=model["provenance"],
         metrics=model["metrics"],
         digest=model["digest"],
     )
-    if check:
-        _check_example(artifact, folder / "example.json")
-    artifact.network.to(choose_device(device))
-    return artifact
+
+
+def check_example(path: Path, forecast: Callable[[Example], NDArray[np.float64]]) -> None:
+    """Raise ArtifactError unless `forecast` finds for a model's example what was saved with it.
+
+    forecast: takes the example, returns the forecast [horizon, Q] after its last step.
+    """
+    file = _folder(path) / "example.json"
+    content = _read_json(file)
+    try:
+        values = np.array(
+            [[np.nan if v is None else v for v in row] for row in content["values"]], np.float32
+        )
+        example = Example(content["key"], np.array(content["times"], np.int64), values)
+        expected = np.array(content["expected"], np.float64)
+        found = forecast(example)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise _damaged(file, "the model cannot be tried on it") from error
+    good = found.shape == expected.shape and bool(np.isfinite(expected).all())
+    if good:
+        span = float(np.ptp(expected)) + float(np.abs(expected).max()) * 1e-3 + 1e-12
+        good = float(np.abs(found - expected).max()) <= EXAMPLE_TOLERANCE * span
+    if not good:
+        raise _damaged(file, "the model no longer forecasts what it did when it was saved")
 
 
 def read_model(folder: Path) -> dict[str, Any]:
@@ -191,13 +232,16 @@ def read_model(folder: Path) -> dict[str, Any]:
 
 
 def run_example(artifact: Artifact, example: Example) -> NDArray[np.float64]:
-    """Return the forecast [horizon, Q] after the last step of an example."""
+    """Return the forecast [horizon, Q] of the network after the last step of an example."""
+    import torch
+
+    from forecastd.features.encoder import Inputs
+
     network = artifact.network.eval()
-    codes = artifact.vocabulary.encode([example.key])
     inputs = Inputs(
         torch.from_numpy(example.values[None]),
         torch.from_numpy(artifact.clocks(example.times[None])),
-        torch.from_numpy(codes),
+        torch.from_numpy(artifact.vocabulary.encode([example.key])),
     )
     with torch.inference_mode():
         forecast, _ = network.unroll(inputs, network.initial_state(1))
@@ -250,52 +294,25 @@ def _require_fit(signature: Signature, spec: NetworkSpec, vocabulary: Vocabulary
         raise ArtifactError(message)
 
 
-def _shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every weight without allocating any: a file may ask for any size."""
-    with torch.device("meta"):
-        weights = ForecastNetwork(spec).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
-
-
 def _read_weights(
-    path: Path, shapes: dict[str, tuple[int, ...]], vocabulary: Vocabulary
-) -> tuple[dict[str, Tensor], dict[str, NDArray[np.float64]]]:
+    path: Path, shapes: Shapes, vocabulary: Vocabulary
+) -> tuple[dict[str, FloatArray], dict[str, NDArray[np.float64]]]:
     """Return the weights of these shapes, and the statistics of the training series."""
     if path.stat().st_size > WEIGHTS_BYTES_MAX:
         raise _damaged(path, f"it is larger than {WEIGHTS_BYTES_MAX} bytes")
     try:
-        tensors: dict[str, Tensor] = load_tensors(path.read_bytes())
-    except SafetensorError as error:
+        arrays: dict[str, NDArray[Any]] = load_arrays(path.read_bytes())
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that numpy does not have
         raise _damaged(path, str(error)) from error
     series = (len(vocabulary.series),)
-    wanted = shapes | {_STATISTICS + name: series for name in _STATISTICS_NAMES}
-    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != wanted:
+    wanted = {name: (shape, "float32") for name, shape in shapes.items()}
+    wanted |= {_STATISTICS + name: (series, "float64") for name in _STATISTICS_NAMES}
+    if {name: (array.shape, array.dtype.name) for name, array in arrays.items()} != wanted:
         raise _damaged(path, "its arrays are not those of the spec")
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+    if not all(bool(np.isfinite(array).all()) for array in arrays.values()):
         raise _damaged(path, "it has numbers that are not finite")
-    statistics = {
-        name: tensors.pop(_STATISTICS + name).double().numpy() for name in _STATISTICS_NAMES
-    }
-    return tensors, statistics
-
-
-def _check_example(artifact: Artifact, path: Path) -> None:
-    content = _read_json(path)
-    try:
-        values = np.array(
-            [[np.nan if v is None else v for v in row] for row in content["values"]], np.float32
-        )
-        example = Example(content["key"], np.array(content["times"], np.int64), values)
-        expected = np.array(content["expected"], np.float64)
-        found = run_example(artifact, example)
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise _damaged(path, "the model cannot be tried on it") from error
-    good = found.shape == expected.shape and bool(np.isfinite(expected).all())
-    if good:
-        span = float(np.ptp(expected)) + float(np.abs(expected).max()) * 1e-3 + 1e-12
-        good = float(np.abs(found - expected).max()) <= EXAMPLE_TOLERANCE * span
-    if not good:
-        raise _damaged(path, "the model no longer forecasts what it did when it was saved")
+    statistics = {name: arrays.pop(_STATISTICS + name) for name in _STATISTICS_NAMES}
+    return arrays, statistics
 
 
 def _digest(model: dict[str, Any]) -> str:
@@ -321,6 +338,11 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
+
+
+def _folder(path: Path) -> Path:
+    """Return the folder of an artifact: `path`, or the one in a run's folder."""
+    return path / "model" if (path / "model" / "model.json").is_file() else path
 
 
 def _existing(path: Path) -> Path:
@@ -349,7 +371,7 @@ def _damaged(path: Path, reason: str) -> ArtifactError:
 def _card(artifact: Artifact) -> str:
     signature, metrics = artifact.signature, artifact.metrics
     rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
-    weights = sum(p.numel() for p in artifact.network.parameters())
+    weights = sum(array.size for array in artifact.weights.values())
     return f"""---
 library_name: forecastd
 tags: [time-series-forecasting, lstm]

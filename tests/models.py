@@ -15,6 +15,7 @@ from forecastd.artifact import Artifact, Example
 from forecastd.config import DataSettings
 from forecastd.data.store import Store, prepare
 from forecastd.features.vocabulary import Vocabulary
+from forecastd.network.model import weights_of
 from forecastd.series import Frequency, Signature
 
 START = datetime(2013, 1, 1)  # noqa: DTZ001  naive on purpose
@@ -73,7 +74,7 @@ def model(name: str = "lstm_quantile", seed: int = 0, max_gap: int = 3) -> Artif
         vocabulary=Vocabulary(KEYS, {}, {}),
         statistics=statistics,
         max_gap=max_gap,
-        network=made,
+        weights=weights_of(made),
         provenance={"config": {}},
         metrics={"epochs": 0},
     )

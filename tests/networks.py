@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 
 from forecastd.features.encoder import Inputs
 from forecastd.features.spec import FeatureSpec
@@ -29,6 +30,34 @@ SPECS = {
         HeadSpec("point", 4, (), 0),
     ),
 }
+
+specs = st.builds(
+    NetworkSpec,
+    st.builds(
+        FeatureSpec,
+        st.integers(1, 9),
+        st.lists(st.sampled_from(["hour", "weekday"])).map(tuple),
+        st.floats(0.1, 1e6),
+        st.integers(0, 500),
+        st.integers(0, 9),
+        st.lists(st.integers(1, 99)).map(tuple),
+    ),
+    st.builds(
+        lstm_chain,
+        st.integers(1, 99),
+        st.integers(1, 4),
+        st.floats(0, 0.9),
+        st.sampled_from(["sequence", "last"]),
+    ),
+    st.builds(
+        HeadSpec,
+        st.sampled_from(["point", "quantile"]),
+        st.integers(1, 99),
+        st.lists(st.floats(0.01, 0.99)).map(tuple),
+        st.integers(0, 500),
+    ),
+)
+"""Specs that are right, of any size."""
 
 
 def network(spec: NetworkSpec, dtype: torch.dtype, seed: int = 0) -> ForecastNetwork:

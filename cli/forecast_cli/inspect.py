@@ -20,7 +20,7 @@ def inspect(
 
     trained = artifact.load(model)
     signature = trained.signature
-    weights = sum(p.numel() for p in trained.network.parameters())
+    weights = sum(array.size for array in trained.weights.values())
     row_bytes = TorchStepper(trained, 1).arena.layout.itemsize
     facts = {
         "digest": trained.digest,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from forecastd.errors import ArtifactError
 from forecastd.features.encoder import Encoded, Encoder, EncoderState, Inputs
 from forecastd.network.heads import HEADS
 from forecastd.network.layers import LAYERS, Layer, LayerState, LstmState
-from forecastd.network.spec import LayerSpec, NetworkSpec
+from forecastd.network.shapes import weight_shapes
+from forecastd.network.spec import NetworkSpec
 
 
 class NetworkState(NamedTuple):
@@ -34,23 +37,18 @@ class Forecast(NamedTuple):
 
 
 class ForecastNetwork(nn.Module):
-    """A network built from its spec."""
+    """A network built from its spec. Raises ArtifactError when the spec asks for none there is."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
+        weight_shapes(spec)
         self.spec = spec
         self.encoder = Encoder(spec.features)
         self.layers = nn.ModuleDict()
         width = spec.features.width
         for layer in spec.layers:
-            if layer.name in self.layers:
-                message = f"two layers are called {layer.name!r}"
-                raise ArtifactError(message)
-            self.layers[layer.name] = _build(layer, width)
+            self.layers[layer.name] = LAYERS[layer.kind](width, **layer.options)
             width = self._layer(layer.name).width
-        if spec.head.kind not in HEADS:
-            message = f"the head has the unknown kind {spec.head.kind!r}"
-            raise ArtifactError(message, hint=f"known: {', '.join(HEADS)}")
         self.head = HEADS[spec.head.kind](width, spec.head)
         states = [self._layer(name).initial_state(1) for name in self.layers]
         with_memory = [place for place, memory in enumerate(states, 1) if len(memory)]
@@ -127,15 +125,17 @@ class ForecastNetwork(nn.Module):
         return cast(Layer, self.layers[name])
 
 
-def _build(layer: LayerSpec, width: int) -> nn.Module:
-    if layer.kind not in LAYERS:
-        message = f"layer {layer.name!r} has the unknown kind {layer.kind!r}"
-        raise ArtifactError(message, hint=f"known: {', '.join(LAYERS)}")
-    try:
-        return LAYERS[layer.kind](width, **layer.options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        message = f"layer {layer.name!r} cannot be built from its options: {error}"
-        raise ArtifactError(message) from error
+def weights_of(network: ForecastNetwork) -> dict[str, NDArray[np.float32]]:
+    """Return a copy of the weights by name, as an artifact keeps them."""
+    state = network.state_dict()
+    return {name: tensor.numpy(force=True).astype(np.float32) for name, tensor in state.items()}
+
+
+def network_of(spec: NetworkSpec, weights: Mapping[str, NDArray[np.float32]]) -> ForecastNetwork:
+    """Return a network with these weights, on the CPU, ready to forecast."""
+    network = ForecastNetwork(spec)
+    network.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    return network.eval()
 
 
 def detach(state: NetworkState) -> NetworkState:

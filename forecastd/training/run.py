@@ -36,6 +36,7 @@ from forecastd.errors import ConfigError, UserError
 from forecastd.features.calendar import clock_columns
 from forecastd.files import point_link, write_durably
 from forecastd.network.device import choose_device
+from forecastd.network.model import weights_of
 from forecastd.training.plan import Material, network_spec, pace_of, require_trainable, signature_of
 from forecastd.training.trainer import Outcome, Report, Task, Trainer
 
@@ -198,7 +199,7 @@ def _artifact(prepared: Prepared, outcome: Outcome) -> Artifact:
             "mase_scale": statistics.mase_scale[trained],
         },
         max_gap=store.max_gap,
-        network=outcome.network,
+        weights=weights_of(outcome.network),
         provenance=_provenance(task.config),
         metrics=metrics,
     )

@@ -22,6 +22,7 @@ from forecastd.artifact import Artifact, Example
 from forecastd.connectors.contract import LineBatch
 from forecastd.daemon.pipeline import Translation
 from forecastd.features.vocabulary import Vocabulary
+from forecastd.network.model import weights_of
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.series import Frequency, Signature
 
@@ -54,7 +55,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocabulary=Vocabulary(("s0", "s1", "s2"), {}, {}),
         statistics={name: np.ones(3) for name in ("mean", "std", "mase_scale")},
         max_gap=6,
-        network=network(spec, torch.float32),
+        weights=weights_of(network(spec, torch.float32)),
         provenance={},
         metrics={},
     )

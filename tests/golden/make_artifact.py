@@ -18,7 +18,7 @@ from forecastd import artifact
 from forecastd.artifact import Artifact, Example
 from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
-from forecastd.network.model import ForecastNetwork
+from forecastd.network.model import ForecastNetwork, weights_of
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.series import Frequency, Keys, ObservationBatch, Signature
@@ -89,7 +89,7 @@ def make() -> Artifact:
             "mase_scale": np.array([1.1, 1.2]),
         },
         max_gap=3,
-        network=network.eval(),
+        weights=weights_of(network),
         provenance={"config": {"split": {"train": None, "valid": 0.1, "test": 0.1}}},
         metrics={"epochs": 0},
     )

@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,44 @@ def test_a_signature_survives_json(frequency: str) -> None:
     assert artifact.signature_from_json(json.loads(text)) == signature
 
 
+def test_reading_needs_no_torch(saved: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from forecastd import artifact
+read = artifact.read(Path({str(saved)!r}))
+assert read.weights["head.centre.weight"].shape == (5, 8)
+print(*sorted({{"torch", "polars", "pyarrow"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_reading_gives_what_was_saved(saved: Path) -> None:
+    read = artifact.read(saved)
+    assert read.digest == artifact.load(saved).digest
+    trained = model()
+    assert read.weights.keys() == trained.weights.keys()
+    for name, array in trained.weights.items():
+        assert read.weights[name].tobytes() == array.tobytes(), name
+    assert torch.equal(forecast(read), forecast(trained))
+
+
+def test_the_example_can_be_tried_on_anything_that_forecasts(saved: Path) -> None:
+    expected = np.array(json.loads((saved / "example.json").read_text())["expected"])
+    seen = []
+
+    def right(tried: artifact.Example) -> np.ndarray:
+        seen.append(tried)
+        return expected * (1 + 1e-6)
+
+    artifact.check_example(saved.parent, right)
+    np.testing.assert_array_equal(seen[0].values, example().values)
+    np.testing.assert_array_equal(seen[0].times, example().times)
+    with pytest.raises(ArtifactError, match="no longer forecasts"):
+        artifact.check_example(saved, lambda _tried: expected * 1.1)
+
+
 # Damage
 
 
@@ -158,6 +198,14 @@ def grown(tensors: Content) -> None:
     tensors["head.centre.bias"] = torch.zeros(99)
 
 
+def halved(tensors: Content) -> None:
+    tensors["head.centre.bias"] = tensors["head.centre.bias"].half()
+
+
+def brained(tensors: Content) -> None:
+    tensors["head.centre.bias"] = tensors["head.centre.bias"].bfloat16()
+
+
 def nan_weight(tensors: Content) -> None:
     tensors["head.centre.bias"][0] = float("nan")
 
@@ -201,6 +249,8 @@ DAMAGE: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     ),
     "no tensors": ("weights", "", lambda f: rewritten(f, FILES[1], b"")),
     "other shape": ("weights", "not those of the spec", lambda f: weights(f, grown)),
+    "other type": ("weights", "not those of the spec", lambda f: weights(f, halved)),
+    "type numpy lacks": ("weights", "", lambda f: weights(f, brained)),
     "lost tensor": (
         "weights",
         "not those",

@@ -17,7 +17,7 @@ from forecastd.errors import DataError
 from forecastd.evaluation.evaluate import Scoreboard, evaluate
 from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
-from forecastd.network.model import ForecastNetwork
+from forecastd.network.model import ForecastNetwork, weights_of
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.series import Keys, ObservationBatch
@@ -122,7 +122,7 @@ def test_the_known_floors_of_a_real_data_set(project: Path, tmp_path: Path) -> N
         statistics={"mean": statistics.mean, "std": statistics.std,
                     "mase_scale": statistics.mase_scale},
         max_gap=store.max_gap,
-        network=ForecastNetwork(spec),
+        weights=weights_of(ForecastNetwork(spec)),
         provenance={},
         metrics={},
     )  # fmt: skip

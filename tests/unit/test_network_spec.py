@@ -6,42 +6,13 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from networks import SPECS
+from networks import SPECS, specs
 
 from forecastd.errors import ArtifactError
-from forecastd.features.spec import FeatureSpec
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
 
 GOOD = SPECS["two_layers"]
-
-specs = st.builds(
-    NetworkSpec,
-    st.builds(
-        FeatureSpec,
-        st.integers(1, 9),
-        st.lists(st.sampled_from(["hour", "weekday"])).map(tuple),
-        st.floats(0.1, 1e6),
-        st.integers(0, 500),
-        st.integers(0, 9),
-        st.lists(st.integers(1, 99)).map(tuple),
-    ),
-    st.builds(
-        lstm_chain,
-        st.integers(1, 99),
-        st.integers(1, 4),
-        st.floats(0, 0.9),
-        st.sampled_from(["sequence", "last"]),
-    ),
-    st.builds(
-        HeadSpec,
-        st.sampled_from(["point", "quantile"]),
-        st.integers(1, 99),
-        st.lists(st.floats(0.01, 0.99)).map(tuple),
-        st.integers(0, 500),
-    ),
-)
 
 
 @given(spec=specs)
