@@ -76,9 +76,9 @@ def settings_of(source: str) -> tuple[DataSettings, Path]:
     from pathlib import Path
 
     from forecastd.config import TrainConfig, load
-    from forecastd.data.roles import infer_roles
+    from forecastd.data.roles import roles_of
 
     if not source.endswith(".toml"):
-        return infer_roles(source).settings, Path()
+        return roles_of(source).settings, Path()
     loaded = load(TrainConfig, Path(source))
     return loaded.settings.data, loaded.folder

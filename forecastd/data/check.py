@@ -1,6 +1,7 @@
 """What is untidy in a data set, how much of it, and what will be done about each kind.
 
-Checking changes nothing: it reads the same table that `prepare` reads and counts.
+Checking changes nothing: rows are looked at as they come and again in order, as `prepare` sorts
+them, and counted per series. Memory grows with the series, never with the rows.
 """
 
 from __future__ import annotations
@@ -14,22 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.config import DataSettings
-from forecastd.data.roles import infer_roles
-from forecastd.data.store import (
-    Grid,
-    frequency_of,
-    gap_limit,
-    holes_of,
-    season_of,
-    sorted_grid,
-)
-from forecastd.data.suspects import clock_jumps, copies, leaks
-from forecastd.data.table import Table, read_table
-from forecastd.series import Frequency, IntArray
+from forecastd.data.preparing import Report
+from forecastd.data.roles import roles_of
+from forecastd.data.survey import Survey, surveyed
+from forecastd.data.suspects import ClockJumps, Leaks, SameSeries
+from forecastd.data.tallies import Distances, Ranges, pairs_in
+from forecastd.data.watch import SENTINELS, Watch
 
 SERIES_NAMED = 5
-SENTINELS = (-9999.0, -999.0, -99999.0, 9999.0, 99999.0, 999999.0, -99.0, -200.0, -32768.0)
-"""Numbers that people write for "missing"."""
+SAMPLE_ROWS = 1 << 18
+"""Rows by which a number is judged to lie far from the others."""
 
 
 @dataclass(frozen=True)
@@ -68,142 +63,151 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class _Case:
-    """What every check looks at."""
+    """What every finding is made of: rows as they came, as sorted, and what was counted."""
 
-    table: Table
-    grid: Grid
-    frequency: Frequency
-    season: int
-    max_gap: int
+    watch: Watch
+    survey: Survey
+    distances: Distances
+    ranges: Ranges
+    jumps: ClockJumps
+    leaks: Leaks
+    same: SameSeries
 
 
-def check(source: DataSettings | str, base: Path | None = None) -> CheckReport:
+def check(
+    source: DataSettings | str, base: Path | None = None, report: Report = lambda _: None
+) -> CheckReport:
     """Read a data set and list what is untidy. A path: its roles are inferred.
 
-    base: where a relative path in the settings starts; none: the current folder. Raises DataError
-    where `prepare` would.
+    base: where a relative path in the settings starts; none: the current folder. report: told how
+    far it is. Raises DataError where `prepare` would.
     """
-    data = infer_roles(source).settings if isinstance(source, str) else source
-    table = read_table(data, base or Path())
-    grid = sorted_grid(table)
-    frequency, _ = frequency_of(table, grid, data)
-    season, _ = season_of(table, grid, data, frequency)
-    case = _Case(table, grid, frequency, season, gap_limit(data, season))
-    checks: list[Callable[[_Case], list[Finding]]] = [
-        _unusable,
-        _order,
-        _gaps,
-        _stamps,
-        _values,
-        _sentinels,
-        _shapes,
-        _suspects,
-    ]
-    findings = [finding for one in checks for finding in one(case)]
-    return CheckReport(
-        path=data.path,
-        rows=table.rows_read,
-        series=len(table.keys),
-        frequency=str(frequency),
-        season=season,
-        max_gap=case.max_gap,
-        findings=findings,
+    data = roles_of(source).settings if isinstance(source, str) else source
+    with surveyed(data, base or Path(), Watch, report) as survey:
+        case = _look(data, survey)
+        checks: list[Callable[[_Case], list[Finding]]] = [
+            _unusable,
+            _order,
+            _gaps,
+            _stamps,
+            _values,
+            _sentinels,
+            _shapes,
+            _suspects,
+        ]
+        findings = [finding for one in checks for finding in one(case)]
+        return CheckReport(
+            path=data.path,
+            rows=survey.intake.rows_read,
+            series=survey.series_count,
+            frequency=str(survey.frequency),
+            season=survey.season,
+            max_gap=survey.max_gap,
+            findings=findings,
+        )
+
+
+def _look(data: DataSettings, survey: Survey) -> _Case:
+    """Go through the sorted rows once."""
+    assert isinstance(survey.intake, Watch)
+    rows, zone = survey.rows, survey.intake.time_zone
+    case = _Case(
+        watch=survey.intake,
+        survey=survey,
+        distances=Distances(survey),
+        ranges=Ranges(survey),
+        jumps=ClockJumps(survey.series_count, survey.frequency, time_zone=zone),
+        leaks=Leaks(rows.values.shape[1], len(rows.times)),
+        same=SameSeries(),
     )
+    for block in survey.blocks():
+        pairs = pairs_in(survey, block)
+        case.distances.add(pairs)
+        case.jumps.add(*pairs)
+        case.ranges.add(block)
+        case.leaks.add(survey, block.first, block.end)
+        if data.wide:
+            case.same.add(survey, block.first, block.end)
+    return case
 
 
 def _finding(
-    case: _Case, kind: str, count: int, what: str, action: str, owners: IntArray | None = None
+    case: _Case,
+    kind: str,
+    count: int,
+    what: str,
+    action: str,
+    owners: NDArray[np.generic] | None = None,
 ) -> list[Finding]:
-    """Return one finding, or none where the count is 0. owners: the series of each case."""
+    """Return one finding, or none where the count is 0. owners: [S] not 0 where it is found."""
     if count == 0:
         return []
-    found = np.unique(owners) if owners is not None else np.empty(0, np.int64)
-    names = [case.table.keys[s] for s in found[:SERIES_NAMED]]
+    found = np.flatnonzero(owners) if owners is not None else np.empty(0, np.int64)
+    names = case.survey.keys(found[:SERIES_NAMED])
     return [Finding(kind, count, what, action, names, len(found))]
 
 
 def _unusable(case: _Case) -> list[Finding]:
-    table = case.table
+    watch = case.watch
     return [
-        *_finding(case, "no_key", table.rows_without_key, "rows without a series", "left out"),
-        *_finding(case, "no_time", table.rows_without_time, "rows without a time", "left out"),
+        *_finding(case, "no_key", watch.rows_without_key, "rows without a series", "left out"),
+        *_finding(case, "no_time", watch.rows_without_time, "rows without a time", "left out"),
     ]
 
 
 def _order(case: _Case) -> list[Finding]:
-    table, grid = case.table, case.grid
-    by_series = np.argsort(table.series, kind="stable")
-    owners, times = table.series[by_series], table.times[by_series]
-    back = (owners[1:] == owners[:-1]) & (times[1:] < times[:-1])
-    used = np.zeros(len(table.times), bool)
-    used[grid.rows] = True
+    watch, survey = case.watch, case.survey
     return [
         *_finding(
             case,
             "steps_back",
-            grid.steps_back,
+            survey.steps_back,
             "rows earlier than the row before them",
             "sorted by time; a live stream drops them as late",
-            owners[1:][back],
+            watch.stepped_back[survey.by_key],
         ),
         *_finding(
             case,
             "repeats",
-            grid.repeats,
+            survey.repeats,
             "rows that repeat a stamp of their series",
             "the first in the file counts, the others are left out",
-            table.series[~used],
+            watch.counts[survey.by_key] - survey.counts,
         ),
     ]
 
 
 def _gaps(case: _Case) -> list[Finding]:
-    holes, reset = holes_of(case.grid, case.frequency, case.max_gap)
-    filled = holes > 0
-    steps = int(holes.sum())
-    longest = int(holes.max(initial=0))
+    found = case.distances
     return [
         *_finding(
             case,
             "gaps",
-            int(np.count_nonzero(filled)),
-            f"holes of up to {longest} steps, {steps:,} steps in all",
+            found.holes,
+            f"holes of up to {found.longest} steps, {found.steps:,} steps in all",
             "filled with missing values",
-            case.grid.series[filled],
+            found.filled,
         ),
         *_finding(
             case,
             "long_gaps",
-            int(np.count_nonzero(reset)),
-            f"holes longer than max_gap = {case.max_gap} steps",
+            found.resets,
+            f"holes longer than max_gap = {case.survey.max_gap} steps",
             "not filled: the state of the series starts afresh after the hole",
-            case.grid.series[reset],
+            found.reset,
         ),
     ]
 
 
 def _stamps(case: _Case) -> list[Finding]:
-    """Look for stamps off the grid, and for series whose own frequency is another."""
-    grid, frequency = case.grid, case.frequency
-    same = grid.series[1:] == grid.series[:-1]
-    last, now = grid.times[:-1][same], grid.times[1:][same]
-    owners = grid.series[1:][same]
-    if len(last) == 0:
-        return []
-    steps = frequency.steps_between(last, now)
-    off = frequency.advance(last, steps) != now
-    if frequency.kind == "month":
-        off &= np.abs(frequency.advance(last, steps) - now) > 4 * 86_400_000_000
-    counts = np.bincount(owners, minlength=len(case.table.keys))
-    off_grid = np.bincount(owners, off, len(case.table.keys))
-    longer = np.bincount(owners, steps > 1, len(case.table.keys))
-    other = np.flatnonzero((counts >= 3) & ((longer > 0.5 * counts) | (off_grid > 0.9 * counts)))
-    irregular = off & ~np.isin(owners, other)
+    """Tell stamps off the grid, and series whose own frequency is another."""
+    frequency = case.survey.frequency
+    other, irregular = case.distances.other_frequency(), case.distances.irregular()
     return [
         *_finding(
             case,
             "mixed_frequency",
-            len(other),
+            int(np.count_nonzero(other)),
             f"series whose usual distance is not {frequency}",
             "kept on the common grid; better train them on their own",
             other,
@@ -211,27 +215,27 @@ def _stamps(case: _Case) -> list[Finding]:
         *_finding(
             case,
             "irregular",
-            int(np.count_nonzero(irregular)),
+            int(irregular.sum()),
             f"stamps that are not a whole number of {frequency} after the one before",
             "kept as they are and counted as the nearest step",
-            owners[irregular],
+            irregular,
         ),
     ]
 
 
 def _values(case: _Case) -> list[Finding]:
-    table = case.table
+    watch, survey = case.watch, case.survey
+    rows = int(watch.counts.sum())
     found: list[Finding] = []
-    for place, name in enumerate(table.columns.channels):
-        owners = table.series[np.isnan(table.values[:, place])]
-        marked = table.sentinels.get(name, 0)
-        nulls = table.nulls[name] - marked
-        share = 100 * nulls / max(1, len(table.times))
+    for place, name in enumerate(watch.columns.channels):
+        owners = watch.missing[survey.by_key, place]
+        marked = survey.sentinels.get(name, 0)
+        nulls = watch.nulls[name] - marked
         found += _finding(
             case,
             "nulls",
             nulls,
-            f"values missing in {name} ({share:.1f} %)",
+            f"values missing in {name} ({100 * nulls / max(1, rows):.1f} %)",
             "masked: they never enter the network",
             owners,
         )
@@ -245,7 +249,7 @@ def _values(case: _Case) -> list[Finding]:
         found += _finding(
             case,
             "non_finite",
-            table.non_finite[name],
+            watch.non_finite[name],
             f"values in {name} are NaN or infinite",
             "taken as missing",
             owners,
@@ -254,28 +258,36 @@ def _values(case: _Case) -> list[Finding]:
 
 
 def _sentinels(case: _Case) -> list[Finding]:
-    """Look for numbers that stand for "missing": known ones, far from all other values."""
-    table = case.table
+    """Tell numbers that stand for "missing": known ones, far from all other values."""
+    watch, rows = case.watch, case.survey.rows
+    if not watch.sentinels:
+        return []
+    chosen, judged = np.arange(min(len(rows.times), SAMPLE_ROWS)), ""
+    if len(rows.times) > SAMPLE_ROWS:
+        chosen = np.sort(np.random.default_rng(0).integers(len(rows.times), size=SAMPLE_ROWS))
+        judged = f" (judged by {SAMPLE_ROWS:,} rows)"
+    sample = rows.values[chosen]
     found: list[Finding] = []
-    for place, name in enumerate(table.columns.channels):
-        values = table.values[:, place]
-        for number in SENTINELS:
-            hits = values == np.float32(number)
-            if not hits.any() or not _far_out(values, hits, number):
-                continue
-            found += _finding(
-                case,
-                "sentinel",
-                int(np.count_nonzero(hits)),
-                f"values of {number:g} in {name}, far from the others",
-                f"kept as numbers: write sentinels = [{number:g}] in [data] if missing",
-                table.series[hits],
-            )
+    known = [(place, number) for place in range(sample.shape[1]) for number in SENTINELS]
+    for place, number in [which for which in known if which in watch.sentinels]:
+        count, owners = watch.sentinels[place, number]
+        if not _far_out(sample[:, place], number):
+            continue
+        name = watch.columns.channels[place]
+        everywhere = np.pad(owners, (0, len(case.survey.by_key) - len(owners)))
+        found += _finding(
+            case,
+            "sentinel",
+            count,
+            f"values of {number:g} in {name}, far from the others{judged}",
+            f"kept as numbers: write sentinels = [{number:g}] in [data] if missing",
+            everywhere[case.survey.by_key],
+        )
     return found
 
 
-def _far_out(values: NDArray[np.float32], hits: NDArray[np.bool_], number: float) -> bool:
-    rest = values[~hits & np.isfinite(values)]
+def _far_out(values: NDArray[np.float32], number: float) -> bool:
+    rest = values[(values != np.float32(number)) & np.isfinite(values)]
     if len(rest) == 0:
         return True
     low, middle, high = np.quantile(rest, [0.05, 0.5, 0.95])
@@ -283,39 +295,32 @@ def _far_out(values: NDArray[np.float32], hits: NDArray[np.bool_], number: float
 
 
 def _shapes(case: _Case) -> list[Finding]:
-    """Look for series that never change, have no value, or are too short to learn from."""
-    table, count = case.table, len(case.table.keys)
-    target = table.values[:, 0].astype(np.float64)
-    known = np.isfinite(target)
-    highest, lowest = np.full(count, -np.inf), np.full(count, np.inf)
-    np.maximum.at(highest, table.series[known], target[known])
-    np.minimum.at(lowest, table.series[known], target[known])
-    lengths = np.bincount(case.grid.series, minlength=count)
-    short_rows = max(10, 2 * case.season)
-    constant = np.flatnonzero((highest == lowest) & (lengths > 1))
-    empty = np.flatnonzero(highest < lowest)
-    short = np.flatnonzero(lengths < short_rows)
+    """Tell series that never change, have no value, or are too short to learn from."""
+    name, lengths, ranges = case.watch.columns.target, case.survey.counts, case.ranges
+    short_rows = max(10, 2 * case.survey.season)
+    constant = (ranges.highest == ranges.lowest) & (lengths > 1)
+    empty, short = np.isnan(ranges.highest), lengths < short_rows
     return [
         *_finding(
             case,
             "constant",
-            len(constant),
-            f"series whose {table.columns.target} never changes",
+            int(np.count_nonzero(constant)),
+            f"series whose {name} never changes",
             "kept; they are scaled by the spread of the others",
             constant,
         ),
         *_finding(
             case,
             "empty",
-            len(empty),
-            f"series without any value of {table.columns.target}",
+            int(np.count_nonzero(empty)),
+            f"series without any value of {name}",
             "kept, but nothing is learned from them",
             empty,
         ),
         *_finding(
             case,
             "short",
-            len(short),
+            int(np.count_nonzero(short)),
             f"series of fewer than {short_rows} rows",
             "kept; their forecasts lean on what the other series taught",
             short,
@@ -324,17 +329,32 @@ def _shapes(case: _Case) -> list[Finding]:
 
 
 def _suspects(case: _Case) -> list[Finding]:
-    """Look for what no single row shows: clocks that jump, copies and leaks among the columns."""
-    table, rows = case.table, case.grid.rows
-    used = np.zeros(len(table.times), bool)
-    used[rows] = True
-    suspects = [
-        *clock_jumps(table, rows, np.flatnonzero(~used), case.frequency),
-        *copies(table, rows),
-        *leaks(table, rows),
-    ]
-    return [
-        finding
-        for one in suspects
-        for finding in _finding(case, one.kind, one.number, one.what, one.action, one.owners)
-    ]
+    """Tell clocks that jump, copies and leaks among the columns."""
+    survey, columns = case.survey, case.watch.columns
+    found: list[Finding] = []
+    twice = case.jumps.twice(survey, case.watch.clock_rows[survey.by_key])
+    if twice is not None:
+        found += _finding(
+            case,
+            "clock_jumps",
+            case.jumps.count,
+            "hours that a clock with daylight saving leaves out, "
+            f"{int(twice.sum()):,} rows it gives twice",
+            "left as they are: holes filled, repeats left out; better write the times in UTC",
+            case.jumps.owners | (twice > 0),
+        )
+    copied = "kept: it adds work and tells nothing new"
+    for place, first in case.watch.copies():
+        what = f"column {columns.channels[place]} holds the same as {columns.channels[first]}"
+        found += _finding(case, "duplicate", 1, what, copied)
+    for series, first in case.same.copies:
+        keys = survey.keys(np.array([series, first]))
+        owners = np.arange(survey.series_count) == series
+        what = f"column {keys[0]} holds the same as {keys[1]}"
+        found += _finding(case, "duplicate", 1, what, copied, owners)
+    for place, shift in case.leaks.found():
+        when = f"{shift} steps ahead" if shift else "of the same step"
+        what = f"values of {columns.channels[place]} are the target {when}"
+        action = "kept: remove it from past, the forecasts would be too good"
+        found += _finding(case, "leak", len(survey.rows.times) - shift, what, action)
+    return found

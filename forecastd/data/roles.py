@@ -1,7 +1,8 @@
 """Guessing the roles of columns: which is series, time, target, covariate, and why.
 
 Guesses are made once, by `forecast init` and by commands that are given bare data; they are
-written down with their reasons and never made silently later.
+written down with their reasons and never made silently later. Of a large data set some rows,
+spread over all of it, decide; its size, span and grid are those of all rows.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import polars as pl
 
 from forecastd.config import DataSettings
 from forecastd.data.layouts import FREQ_COLUMN, frequency_text
-from forecastd.data.reader import read_frame, require_columns, schema_of, times_of
-from forecastd.data.store import frequency_of, season_of, sorted_grid
-from forecastd.data.table import Columns, read_table
+from forecastd.data.reader import require_columns, schema_of, times_of
+from forecastd.data.sample import Sample, sample_of
+from forecastd.data.survey import narrowed, surveyed
+from forecastd.data.table import Columns
 from forecastd.errors import DataError
 from forecastd.series import Frequency
 
@@ -49,12 +51,14 @@ MISSING_MAX = 0.5
 class Proposal:
     """Settings for a data set with the reason for each choice.
 
-    reasons: per key of [data]. left_out: column to reason. rows, series: what was found.
+    reasons: per key of [data]. left_out: column to reason. looked_at: rows that decided on the
+    roles, 0: all. rows, series and the rest: what was found by `infer_roles`.
     """
 
     settings: DataSettings
     reasons: dict[str, str]
     left_out: dict[str, str]
+    looked_at: int = 0
     rows: int = 0
     series: int = 0
     frequency: Frequency = field(default_factory=lambda: Frequency("count", 1))
@@ -65,23 +69,31 @@ class Proposal:
 
 
 def infer_roles(path_text: str) -> Proposal:
-    """Look at a data set and propose settings. settings.path is `path_text` as given.
+    """Look at a data set and propose settings with its frequency and season, and tell its extent.
+
+    Raises DataError where `roles_of` does, and where the rows have no frequency.
+    """
+    return _with_grid(roles_of(path_text))
+
+
+def roles_of(path_text: str) -> Proposal:
+    """Look at a few rows and propose the role of each column. settings.path is as given.
 
     Raises DataError where no column can be the time or no numeric column is left.
     """
-    schema = schema_of(path_text)
-    if rolled := _rolled(path_text, schema):
-        return _with_grid(rolled)
-    frame = read_frame(path_text)
-    if frame.height == 0:
+    sample = sample_of(path_text)
+    if rolled := _rolled(path_text, sample):
+        return rolled
+    if sample.frame.height == 0:
         message = f"{path_text} has no rows"
         raise DataError(message, hint="name a data set with at least a few rows")
     reasons: dict[str, str] = {}
-    time = _find_time(path_text, frame, schema, reasons)
-    identifier = _find_id(frame, schema, time, reasons)
-    columns = _Sorted.of(frame, schema, time, identifier)
-    data = _choose(path_text, frame, columns, reasons)
-    return _with_grid(Proposal(data, reasons, columns.left_out))
+    time = _find_time(path_text, sample, reasons)
+    identifier = _find_id(sample, time, reasons)
+    columns = _Sorted.of(sample, time, identifier)
+    data = _choose(path_text, sample.frame, columns, reasons)
+    looked_at = 0 if sample.whole else sample.frame.height
+    return Proposal(data, reasons, columns.left_out, looked_at)
 
 
 def settings_for_model(path_text: str, columns: Columns, frequency: Frequency) -> DataSettings:
@@ -111,11 +123,12 @@ def settings_for_model(path_text: str, columns: Columns, frequency: Frequency) -
     )
 
 
-def _rolled(path_text: str, schema: pl.Schema) -> Proposal | None:
+def _rolled(path_text: str, sample: Sample) -> Proposal | None:
     """Propose settings for a data set of a series per row; None: it is none.
 
     Raises DataError where a start or a frequency is missing.
     """
+    schema = sample.schema
     lists = [n for n, kind in schema.items() if isinstance(kind, pl.List)]
     lower = {name.lower(): name for name in reversed(lists)}
     target = next((lower[known] for known in TARGET_NAMES if known in lower), None)
@@ -132,7 +145,11 @@ def _rolled(path_text: str, schema: pl.Schema) -> Proposal | None:
         message = f"each row of {path_text} is a series, but nothing says how far its values lie"
         raise DataError(message, hint=f"add a column {FREQ_COLUMN!r}, or write a config by hand")
     rest = set(schema) - {target, time, identifier, FREQ_COLUMN, *past}
-    freq = frequency_text(str(read_frame(path_text, [FREQ_COLUMN])[FREQ_COLUMN][0]))
+    known = sample.frame[FREQ_COLUMN].drop_nulls()
+    if len(known) == 0:
+        message = f"{path_text} has no row that says how far its values lie"
+        raise DataError(message, hint=f"fill the column {FREQ_COLUMN!r}")
+    freq = frequency_text(str(known[0]))
     data = DataSettings(
         path=path_text, id=identifier, time=time, target=[target], past=past, freq=freq
     )
@@ -158,23 +175,21 @@ class _Sorted:
     left_out: dict[str, str]
 
     @classmethod
-    def of(
-        cls, frame: pl.DataFrame, schema: pl.Schema, time: str, identifier: str | None
-    ) -> _Sorted:
+    def of(cls, sample: Sample, time: str, identifier: str | None) -> _Sorted:
         columns = cls(identifier, time, [], [], [], {})
-        for name, kind in schema.items():
+        for name, kind in sample.schema.items():
             if name in {time, identifier}:
                 continue
             if kind.is_numeric() or kind == pl.Boolean:
-                columns._add_number(frame, name)
+                columns._add_number(sample, name)
             elif kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum):
                 columns.texts.append(name)
             else:
                 columns.left_out[name] = f"of type {kind}"
         return columns
 
-    def _add_number(self, frame: pl.DataFrame, name: str) -> None:
-        values = frame[name]
+    def _add_number(self, sample: Sample, name: str) -> None:
+        values = sample.frame[name]
         distinct = values.drop_nulls().n_unique()
         if name.lower() in TARGET_NAMES:
             self.numeric.append(name)
@@ -184,9 +199,9 @@ class _Sorted:
             self.left_out[name] = "named like a label, which a live stream does not have"
         elif name.lower() in CALENDAR_NAMES and values.dtype.is_integer():
             self.left_out[name] = "the calendar features already say it"
-        elif self.id and _constant_within(frame, self.id, name):
+        elif self.id and _constant_within(sample.frame, self.id, name):
             self.left_out[name] = "a number that never changes within a series"
-        elif values.dtype.is_integer() and _counts_up(frame, self.id, name):
+        elif values.dtype.is_integer() and _counts_up(sample.stretches, self.id, name):
             self.left_out[name] = "counts up with time"
         elif distinct == 2:
             self.flags.append(name)
@@ -194,9 +209,8 @@ class _Sorted:
             self.numeric.append(name)
 
 
-def _find_time(
-    path_text: str, frame: pl.DataFrame, schema: pl.Schema, reasons: dict[str, str]
-) -> str:
+def _find_time(path_text: str, sample: Sample, reasons: dict[str, str]) -> str:
+    frame, schema = sample.frame, sample.schema
     lower = {name.lower(): name for name in reversed(list(schema))}
     for known in TIME_NAMES:
         name = lower.get(known)
@@ -222,19 +236,18 @@ def _is_time(column: pl.Series) -> bool:
         return False
 
 
-def _find_id(
-    frame: pl.DataFrame, schema: pl.Schema, time: str, reasons: dict[str, str]
-) -> str | None:
+def _find_id(sample: Sample, time: str, reasons: dict[str, str]) -> str | None:
+    frame, schema = sample.frame, sample.schema
     lower = {name.lower(): name for name in reversed(list(schema))}
     for known in ID_NAMES:
         name = lower.get(known)
         if name in {None, time} or name is None or not _is_key(schema[name]):
             continue
-        if 1 < frame.height == frame[name].n_unique() and frame[time].n_unique() > 1:
+        if frame.height > 1 and frame[time].n_unique() > 1 and not sample.repeats([name]):
             continue  # a number per row is no series
         reasons["id"] = f"named {name!r}"
         return name
-    if frame[time].n_unique() == frame.height:
+    if not sample.repeats([time]):
         reasons["id"] = "no stamp repeats, so the rows are not of several series in turn"
         return None
     for name, kind in schema.items():
@@ -242,7 +255,7 @@ def _find_id(
         textual = kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum)
         if name == time or not (textual or (kind.is_integer() and named_like)):
             continue
-        if frame.select(pl.struct(name, time).n_unique()).item() == frame.height:
+        if not sample.repeats([name, time]):
             reasons["id"] = "stamps repeat, but no stamp repeats within one value of it"
             return name
     reasons["id"] = "stamps repeat, but no column tells the series apart; see data check"
@@ -330,24 +343,29 @@ def _constant_within(frame: pl.DataFrame, identifier: str, name: str) -> bool:
     return most is not None and int(most) <= 1
 
 
-def _counts_up(frame: pl.DataFrame, identifier: str | None, name: str) -> bool:
+def _counts_up(stretches: list[pl.DataFrame], identifier: str | None, name: str) -> bool:
     """Tell whether a column grows by one and the same number from row to row of a series."""
     step = pl.col(name).cast(pl.Int64).diff()
-    steps = frame.select(step.over(identifier) if identifier else step).to_series().drop_nulls()
+    found = [
+        frame.select(step.over(identifier) if identifier else step).to_series().drop_nulls()
+        for frame in stretches
+    ]
+    steps = pl.concat(found)
     return len(steps) > 2 and steps.n_unique() == 1 and int(steps[0]) > 0
 
 
 def _with_grid(proposal: Proposal) -> Proposal:
-    """Read the proposed columns and add frequency, season and extent."""
-    table = read_table(proposal.settings, Path())
-    grid = sorted_grid(table)
-    proposal.frequency, why_frequency = frequency_of(table, grid, proposal.settings)
-    proposal.season, why_season = season_of(table, grid, proposal.settings, proposal.frequency)
-    proposal.reasons |= {"freq": why_frequency, "season": why_season}
-    proposal.rows, proposal.series = table.rows_read, len(table.keys)
-    proposal.first, proposal.last = int(grid.times.min()), int(grid.times.max())
-    proposal.shortest = min(len(one) for one in grid.by_series(grid.times, len(table.keys)))
-    proposal.settings = proposal.settings.model_copy(
-        update={"freq": str(proposal.frequency), "season": proposal.season}
-    )
+    """Sort the proposed target and add frequency, season and extent."""
+    settings = proposal.settings
+    few = narrowed(settings)
+    with surveyed(few, Path()) as survey:
+        proposal.frequency, proposal.season = survey.frequency, survey.season
+        proposal.reasons |= {"freq": survey.frequency_reason, "season": survey.season_reason}
+        rows_read, columns = survey.intake.rows_read, len(settings.target)
+        proposal.rows = rows_read // len(few.target) * columns
+        proposal.series = columns if settings.wide else survey.series_count
+        proposal.first, proposal.last = survey.span
+        proposal.shortest = int(survey.counts.min())
+    grid = {"freq": str(proposal.frequency), "season": proposal.season}
+    proposal.settings = settings.model_copy(update=grid)
     return proposal

@@ -1,13 +1,14 @@
-"""What in a data set looks like a mistake that no single row shows: clocks, copies, leaks."""
+"""What in sorted rows looks like a mistake that no single row shows: clocks, copies, leaks."""
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forecastd.data.table import Table
+from forecastd.data.survey import Survey
 from forecastd.series import Frequency, IntArray
 
 HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
@@ -18,105 +19,147 @@ SHIFTS = (0, 1, 2, 3)
 SHARE_EQUAL = 0.99
 COMPARED_MIN = 20
 
-
-class Suspect(NamedTuple):
-    """A kind of trouble, how often, in words, what is done, and the series it is in."""
-
-    kind: str
-    number: int
-    what: str
-    action: str
-    owners: IntArray
+Flags = NDArray[np.bool_]
 
 
-def clock_jumps(
-    table: Table, rows: IntArray, dropped: IntArray, frequency: Frequency
-) -> list[Suspect]:
-    """Look for the hour that daylight saving takes out of a local clock, and puts in twice.
-
-    rows: of the table, sorted by series and time; dropped: the rows that repeat a stamp. Both
-    kinds of jump have to be there, or two of the first: a lone hole is just a hole.
-    """
-    if frequency.kind != "duration" or frequency.size > HOUR_US or table.columns.time_zone:
-        return []
-    times, series = table.times[rows], table.series[rows]
-    hour_missing = (
-        (series[1:] == series[:-1])
-        & (times[1:] - times[:-1] == frequency.size + HOUR_US)
-        & _clocks_change(times[1:] - HOUR_US)
-    )
-    twice = dropped[_clocks_change(table.times[dropped])]
-    days = np.unique(times[1:][hour_missing] // DAY_US)
-    if len(days) == 0 or (len(days) < 2 and len(twice) == 0):
-        return []
-    owners = np.concatenate([series[1:][hour_missing], table.series[twice]])
-    what = f"hours that a clock with daylight saving leaves out, {len(twice):,} rows it gives twice"
-    action = "left as they are: holes filled, repeats left out; better write the times in UTC"
-    return [Suspect("clock_jumps", int(np.count_nonzero(hour_missing)), what, action, owners)]
-
-
-def copies(table: Table, rows: IntArray) -> list[Suspect]:
-    """Look for columns that hold the same numbers: covariates, or the series of a wide frame."""
-    found: list[Suspect] = []
-    names = table.columns.past
-    for place, name in enumerate(names, 1):
-        for earlier in range(1, place):
-            if np.array_equal(table.values[:, earlier], table.values[:, place], equal_nan=True):
-                what = f"column {name} holds the same as {names[earlier - 1]}"
-                found.append(_copy(what, np.empty(0, np.int64)))
-                break
-    if table.folded:
-        ends = np.searchsorted(table.series[rows], np.arange(1, len(table.keys)))
-        seen: dict[bytes, int] = {}
-        for number, part in enumerate(np.split(table.values[rows, 0], ends)):
-            first = seen.setdefault(part.tobytes(), number)
-            if first != number and np.isfinite(part).any() and np.nanmin(part) < np.nanmax(part):
-                what = f"column {table.keys[number]} holds the same as {table.keys[first]}"
-                found.append(_copy(what, np.array([number])))
-    return found
-
-
-def leaks(table: Table, rows: IntArray) -> list[Suspect]:
-    """Look for covariates that hold the target of the same step, or of a later one.
-
-    rows: of the table, sorted by series and time.
-    """
-    found: list[Suspect] = []
-    series, target = table.series[rows], table.values[rows, 0]
-    for place, name in enumerate(table.columns.past, 1):
-        column = table.values[rows, place]
-        for shift in SHIFTS:
-            end = len(rows) - shift
-            if end > 0 and _equal(column[:end], target[shift:], series[:end] == series[shift:]):
-                when = f"{shift} steps ahead" if shift else "of the same step"
-                what = f"values of {name} are the target {when}"
-                action = "kept: remove it from past, the forecasts would be too good"
-                found.append(Suspect("leak", end, what, action, np.empty(0, np.int64)))
-                break
-    return found
-
-
-def _copy(what: str, owners: IntArray) -> Suspect:
-    return Suspect("duplicate", 1, what, "kept: it adds work and tells nothing new", owners)
-
-
-def _equal(
-    one: NDArray[np.float32], other: NDArray[np.float32], compared: NDArray[np.bool_]
-) -> bool:
-    """Tell whether nearly all numbers are the same, and are not all one number."""
-    both = compared & np.isfinite(one) & np.isfinite(other)
-    count = int(np.count_nonzero(both))
-    if count < COMPARED_MIN or float(np.ptp(other[both])) == 0:
-        return False
-    return int(np.count_nonzero(one[both] == other[both])) >= SHARE_EQUAL * count
-
-
-def _clocks_change(times: IntArray) -> NDArray[np.bool_]:
+def clocks_change(times: IntArray) -> Flags:
     """Tell which stamps lie in the first hours of a Sunday of a month when clocks change."""
-    stamps = times.astype("datetime64[us]")
-    months = stamps.astype("datetime64[M]").astype(np.int64) % 12 + 1
-    sunday = (times // DAY_US + 4) % 7 == 0  # 1970-01-01 was a Thursday
-    changes: NDArray[np.bool_] = (
-        np.isin(months, CLOCK_MONTHS) & sunday & (times % DAY_US < CLOCK_HOURS * HOUR_US)
-    )
+    changes = times % DAY_US < CLOCK_HOURS * HOUR_US
+    early = np.flatnonzero(changes)
+    days = times[early] // DAY_US
+    sunday = (days + 4) % 7 == 0  # 1970-01-01 was a Thursday
+    months = days[sunday].astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12 + 1
+    changes[early[~sunday]] = False
+    changes[early[sunday]] = np.isin(months, CLOCK_MONTHS)
     return changes
+
+
+class ClockJumps:
+    """Looks for the hour that daylight saving takes out of a local clock, and puts in twice.
+
+    count: hours left out. owners: [S] the series they are missing from.
+    """
+
+    def __init__(self, series_count: int, frequency: Frequency, *, time_zone: bool) -> None:
+        short = frequency.kind == "duration" and frequency.size <= HOUR_US
+        self._distance = frequency.size + HOUR_US if short and not time_zone else None
+        self._days: set[int] = set()
+        self.count = 0
+        self.owners = np.zeros(series_count, bool)
+
+    def add(self, owners: IntArray, last: IntArray, now: IntArray) -> None:
+        """Look at neighbouring stamps that are not one step apart."""
+        if self._distance is None:
+            return
+        wide = np.flatnonzero(now - last == self._distance)
+        jumps = wide[clocks_change(now[wide] - HOUR_US)]
+        self.count += len(jumps)
+        self.owners[owners[jumps]] = True
+        self._days.update(np.unique(now[jumps] // DAY_US).tolist())
+
+    def twice(self, survey: Survey, rows_before: IntArray) -> IntArray | None:
+        """Return how many rows of each series repeat a stamp in such an hour, [S].
+
+        rows_before: [S] rows in such hours before repeats were left out. None: no clock jumps.
+        Both kinds of jump have to be there, or two of the first: a lone hole is just a hole.
+        """
+        if not self._days:
+            return None
+        twice = rows_before.copy() if survey.repeats else np.zeros_like(rows_before)
+        for block in survey.blocks() if survey.repeats else ():
+            times = survey.rows.times[block.first : block.end]
+            marks = clocks_change(times).astype(np.int64)
+            twice[block.low : block.high] -= np.add.reduceat(marks, block.cuts)
+        return twice if len(self._days) > 1 or twice.any() else None
+
+
+class _Compared(NamedTuple):
+    """How a covariate compares with the target some steps ahead."""
+
+    place: int
+    shift: int
+
+
+class Leaks:
+    """Looks for covariates that hold the target of the same step, or of a later one."""
+
+    def __init__(self, channels: int, rows: int) -> None:
+        self._open = {_Compared(p, shift) for p in range(1, channels) for shift in SHIFTS}
+        self._rows = rows
+        self._both = dict.fromkeys(self._open, 0)
+        self._equal = dict.fromkeys(self._open, 0)
+        self._range = dict.fromkeys(self._open, (np.inf, -np.inf))
+
+    def add(self, survey: Survey, first: int, end: int) -> None:
+        """Compare rows first:end with the target of the rows up to three steps later."""
+        if not self._open:
+            return
+        rows, reach = survey.rows, max(SHIFTS)
+        values = np.array(rows.values[first : end + reach])
+        bounds = rows.starts[np.searchsorted(rows.starts, first, side="right") :]
+        inside = bounds[: np.searchsorted(bounds, end)]
+        counts = np.diff(np.concatenate([[first], inside, [end]]))
+        left = np.repeat(bounds[: len(counts)], counts) - np.arange(first, end)
+        known = np.isfinite(values)
+        for case in sorted(self._open):
+            place, shift = case
+            size = min(end - first, len(values) - shift)
+            one, other = values[:size, place], values[shift : shift + size, 0]
+            both = (left[:size] > shift) & known[:size, place] & known[shift : shift + size, 0]
+            count = int(np.count_nonzero(both))
+            if count == 0:
+                continue
+            self._both[case] += count
+            self._equal[case] += int(np.count_nonzero((one == other) & both))
+            low, high = self._range[case]
+            self._range[case] = (
+                min(low, float(other.min(where=both, initial=np.inf))),
+                max(high, float(other.max(where=both, initial=-np.inf))),
+            )
+            # So many differ that the rest of the rows cannot make up for them.
+            if self._both[case] - self._equal[case] > (1 - SHARE_EQUAL) * self._rows + 1:
+                self._open.discard(case)
+
+    def found(self) -> list[tuple[int, int]]:
+        """Return channels and shifts at which nearly all numbers are the same, and not all one."""
+        leaks: dict[int, int] = {}
+        for case in sorted(self._open):
+            low, high = self._range[case]
+            same = self._equal[case] >= SHARE_EQUAL * self._both[case]
+            if self._both[case] >= COMPARED_MIN and same and low < high:
+                leaks.setdefault(case.place, case.shift)
+        return list(leaks.items())
+
+
+class SameSeries:
+    """Looks for series that hold the same values from first to last, and are not one number."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, int] = {}
+        self._digest = blake2b(digest_size=16)
+        self._spread = (np.inf, -np.inf)
+        self.copies: list[tuple[int, int]] = []
+        self._series = 0
+
+    def add(self, survey: Survey, first: int, end: int) -> None:
+        """Read rows first:end of the target."""
+        starts = survey.rows.starts
+        place = first
+        while place < end:
+            stop = min(int(starts[self._series + 1]), end)
+            part = np.ascontiguousarray(survey.rows.values[place:stop, 0])
+            self._digest.update(part.data)
+            known = part[np.isfinite(part)]
+            if len(known):
+                low, high = self._spread
+                self._spread = min(low, float(known.min())), max(high, float(known.max()))
+            if stop == starts[self._series + 1]:
+                self._finish()
+            place = stop
+
+    def _finish(self) -> None:
+        first = self._first.setdefault(self._digest.digest(), self._series)
+        if first != self._series and self._spread[0] < self._spread[1]:
+            self.copies.append((self._series, first))
+        self._series += 1
+        self._digest, self._spread = blake2b(digest_size=16), (np.inf, -np.inf)
