@@ -18,8 +18,9 @@ def describe(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show rows, series, time span, frequency and season, and each column's type and range."""
+    """Show rows, series, time span, grid, lengths with their padding, and each column."""
     from forecast_cli.output import note, print_json, print_table
+    from forecast_cli.pictures import bar_chart
 
     facts = facts_of(source)
     if as_json:
@@ -34,29 +35,64 @@ def describe(
         for c in facts["columns"]
     ]
     print_table(["column", "type", "missing", "min", "mean", "max"], rows)
+    print()
+    if facts["lengths"]["shortest"] == facts["lengths"]["longest"]:
+        each = "the series has" if facts["series"] == 1 else "each series has"
+        print(f"{each} {facts['lengths']['longest']:,} steps, holes filled")
+    else:
+        bars = [(_range(bar), bar["series"]) for bar in facts["lengths"]["bars"]]
+        print(bar_chart(bars, ("steps", "series")))
+    print()
+    print_table(["padding", f"of batches of {facts['padding']['batch']}"], _ways(facts["padding"]))
+
+
+def _range(bar: dict[str, int]) -> str:
+    low, high = bar["from"], bar["to"]
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _ways(padding: dict[str, float]) -> list[list[str]]:
+    """Return what the ways of batching cost."""
+    ways = {
+        "unsorted": "series as they come, each as long as the longest beside it",
+        "sorted": "series sorted by length",
+        "lanes": "lanes, as forecast train walks them",
+    }
+    return [[f"{100 * padding[way]:5.1f} %", words] for way, words in ways.items()]
 
 
 def facts_of(source: str) -> dict[str, Any]:
     """Return what is known of a data set as plain values."""
-    from forecastd.data.describe import describe_columns
-    from forecastd.data.store import frequency_of, season_of, sorted_grid
-    from forecastd.data.table import read_table
+    import numpy as np
+
+    from forecastd.data.describe import describe_columns, extent_of_data
+    from forecastd.data.lengths import bars_of
     from forecastd.series import format_time
 
     data, base = settings_of(source)
-    table = read_table(data, base)
-    grid = sorted_grid(table)
-    frequency, _ = frequency_of(table, grid, data)
-    season, _ = season_of(table, grid, data, frequency)
-    zone = table.columns.time_zone
+    extent = extent_of_data(data, base)
+    padding, lengths = extent.padding, extent.lengths
     return {
         "path": data.path,
-        "rows": table.rows_read,
-        "series": len(table.keys),
-        "first": format_time(int(grid.times.min()), frequency, zone=zone),
-        "last": format_time(int(grid.times.max()), frequency, zone=zone),
-        "frequency": str(frequency),
-        "season": season,
+        "rows": extent.rows,
+        "series": len(lengths),
+        "first": format_time(extent.first, extent.frequency, zone=extent.time_zone),
+        "last": format_time(extent.last, extent.frequency, zone=extent.time_zone),
+        "frequency": str(extent.frequency),
+        "season": extent.season,
+        "lengths": {
+            "shortest": lengths.min(),
+            "median": np.median(lengths),
+            "longest": lengths.max(),
+            "bars": [{"from": b[0], "to": b[1], "series": b[2]} for b in bars_of(lengths)],
+        },
+        "padding": {
+            "batch": padding.batch,
+            "sequence": padding.sequence,
+            "unsorted": round(padding.unsorted, 6),
+            "sorted": round(padding.by_length, 6),
+            "lanes": round(padding.lanes, 6),
+        },
         "columns": [
             {
                 "name": column.name,

@@ -1,4 +1,4 @@
-"""Pictures for the terminal: a forecast with its band as characters, a column an hour.
+"""Pictures for the terminal: a forecast with its band as characters, and bars.
 
 A shaded band needs cells; libraries of braille dots draw lines only, and four lines of dots
 without colour cannot be told apart.
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from forecast_cli.output import is_screen
 
 HEIGHT = 18
+BAR_WIDTH = 40
 AXIS_WIDTH = 9
 BAND, FORECAST, ACTUAL, BOTH = "░", "─", "●", "◉"
 _STYLES = {BAND: "34", FORECAST: "96", ACTUAL: "97", BOTH: "97"}
@@ -46,6 +47,22 @@ def fan_chart(columns: Sequence[Column], unit: str) -> str:
         lines.append(f"{tick:>{AXIS_WIDTH}} │{cells}")
     lines += [" " * AXIS_WIDTH + " └" + "─" * len(columns), _axis(columns), _legend(colour)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def bar_chart(bars: Sequence[tuple[str, int]], titles: tuple[str, str]) -> str:
+    """Return a line for each bar: its name, its length as characters, its count."""
+    names = [titles[0], *(name for name, _ in bars)]
+    counts = [titles[1], *(f"{count:,}" for _, count in bars)]
+    most = max((count for _, count in bars), default=0) or 1
+    cells = ["", *(_bar(count / most) for _, count in bars)]
+    left, right = max(map(len, names)), max(map(len, counts))
+    lines = zip(names, counts, cells, strict=True)
+    return "\n".join(f"{n:>{left}}  {c:>{right}}  {cell}".rstrip() for n, c, cell in lines)
+
+
+def _bar(share: float) -> str:
+    """Return a bar; what is not nothing shows."""
+    return "█" * max(round(share * BAR_WIDTH), 1 if share else 0)
 
 
 def _draw(grid: list[list[str]], place: int, column: Column, low: float, step: float) -> None:

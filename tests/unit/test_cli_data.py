@@ -77,6 +77,25 @@ def test_describe_tells_span_grid_and_columns(tmp_path: Path) -> None:
     assert "missing" in output("data", "describe", tmp_path / "d.parquet")
 
 
+def test_describe_draws_lengths_and_tells_padding(tmp_path: Path) -> None:
+    sizes = {"a": 100, "b": 100, "c": 40}
+    frames = [
+        WIDE.head(rows).select(pl.lit(key).alias("id"), "ds", y="n") for key, rows in sizes.items()
+    ]
+    pl.concat(frames).write_parquet(tmp_path / "d.parquet")
+    facts = json.loads(output("data", "describe", tmp_path / "d.parquet", "--json"))
+    assert (facts["lengths"]["shortest"], facts["lengths"]["longest"]) == (40, 100)
+    assert sum(bar["series"] for bar in facts["lengths"]["bars"]) == 3
+    assert facts["padding"]["unsorted"] == pytest.approx(1 - 240 / 300)
+    printed = output("data", "describe", tmp_path / "d.parquet")
+    longest = next(line for line in printed.splitlines() if "to 100 " in line)
+    assert longest.split()[3:] == ["2", 40 * "█"]
+    assert "20.0 %  series as they come" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    WIDE.write_parquet(tmp_path / "w.parquet")
+    assert "each series has 217 steps" in output("data", "describe", tmp_path / "w.parquet")
+
+
 def test_describe_takes_sentinels_of_a_config_for_missing(tmp_path: Path) -> None:
     WIDE.select("ds", y=pl.when(pl.col("n") < 1).then(-9999).otherwise(pl.col("n"))).write_csv(
         tmp_path / "d.csv"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from forecastd.config import DataSettings
 from forecastd.data import sample, survey
 from forecastd.data.check import CheckReport, check
+from forecastd.data.lengths import bars_of, padding_of
 from forecastd.data.preparing import Memory
 from forecastd.data.roles import infer_roles, roles_of
 from forecastd.data.sample import sample_of
@@ -176,3 +177,27 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tempfile.tempdir", str(nowhere))
     with pytest.raises(UserError, match=f"cannot sort d.parquet in {nowhere}"):
         check(data, tmp_path)
+
+
+def test_padding_is_what_batches_hold_beside_the_series() -> None:
+    lengths = np.array([1, 100] * 64)
+    ends = np.cumsum(lengths)
+    segments = np.stack([np.arange(128), ends - lengths, ends], axis=1)
+    padding = padding_of(segments)
+    assert padding.unsorted == pytest.approx(1 - 101 / 200)
+    assert padding.by_length == 0
+    assert 0 < padding.lanes < 1
+    whole = np.array([[0, 0, 96 * 64 * 10]])
+    assert padding_of(whole).lanes < 0.1
+    assert padding_of(whole).unsorted == 0
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=50))
+def test_bars_hold_every_series_once(lengths: list[int]) -> None:
+    bars = bars_of(np.array(lengths))
+    assert sum(bar.series for bar in bars) == len(lengths)
+    assert (bars[0].shortest, bars[-1].longest) == (min(lengths), max(lengths))
+    for bar in bars:
+        inside = [length for length in lengths if bar.shortest <= length <= bar.longest]
+        assert len(inside) == bar.series
+    assert all(one.longest + 1 == two.shortest for one, two in itertools.pairwise(bars))
