@@ -13,7 +13,7 @@ from steppers import MeanModels
 
 from forecast_cli.failures import guarded
 from forecastd.daemon import build
-from forecastd.daemon.supervisor import StoppedAtOnce
+from forecastd.daemon.signals import StoppedAtOnce
 
 app = typer.Typer()
 

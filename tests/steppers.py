@@ -79,7 +79,7 @@ def _reason(row: np.void | None, time: int) -> str:
 class MeanModels:
     """Makes MeanSteppers; the model's "path" ends in its digest, so a reload can change it."""
 
-    def load(self, path, device: str, series_max: int) -> MeanStepper:
+    def load(self, path, device: str, series_max: int, tell) -> MeanStepper:
         return MeanStepper(series_max, path.name)
 
     def same_vocabulary(self, old: MeanStepper, new: MeanStepper) -> bool:

@@ -55,7 +55,7 @@ def run_daemon(
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C; SIGHUP reloads the model."""
     from forecastd.daemon import build
-    from forecastd.daemon.supervisor import StoppedAtOnce
+    from forecastd.daemon.signals import StoppedAtOnce
 
     try:
         build.run(build.Origin(config, overrides or []), build.ArtifactModels(), once=once)
@@ -70,10 +70,10 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Validate the configuration and the model without running."""
-    from forecast_cli.output import print_json
+    from forecast_cli.output import note, print_json
     from forecastd.daemon import build
 
-    stepper = build.check(build.Origin(config, overrides or []), build.ArtifactModels())
+    stepper = build.check(build.Origin(config, overrides or []), build.ArtifactModels(), note)
     if as_json:
         print_json({"config": config, "model_digest": stepper.digest})
     else:

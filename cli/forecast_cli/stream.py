@@ -25,11 +25,11 @@ def stream(
     ] = 100_000,
 ) -> None:
     """Answer each observation on stdin with a forecast on stdout."""
-    from forecastd.daemon.build import ArtifactModels
     from forecastd.daemon.local import run_stdio
+    from forecastd.runtime.opening import open_model
 
-    stepper = ArtifactModels().load(model, device, series_max)
-    result = run_stdio(stepper, state, "ignore" if ignore_unknown else "reject")
+    opened = open_model(model, device, series_max, note)
+    result = run_stdio(opened.stepper, state, "ignore" if ignore_unknown else "reject")
     _summarise(result.counts)
     if result.ended_by is not None:
         raise typer.Exit(128 + result.ended_by)

@@ -29,7 +29,9 @@ from forecastd.daemon.settings import (
 )
 from forecastd.daemon.supervisor import Reload, Supervisor, Tellers
 from forecastd.errors import ArtifactError
+from forecastd.features.vocabulary import Vocabulary
 from forecastd.runtime.arena import BOOKKEEPING
+from forecastd.runtime.opening import Tell, open_model
 from forecastd.runtime.stepper import Stepper
 
 _RELOADABLE = {"model", "checkpoint"}
@@ -38,7 +40,7 @@ _RELOADABLE = {"model", "checkpoint"}
 class Models(Protocol):
     """Where steppers come from."""
 
-    def load(self, path: Path, device: str, series_max: int) -> Stepper:
+    def load(self, path: Path, device: str, series_max: int, tell: Tell) -> Stepper:
         """Return a stepper with a fresh arena. Raises UserError."""
         ...
 
@@ -48,25 +50,20 @@ class Models(Protocol):
 
 
 class ArtifactModels:
-    """Steppers of trained artifacts, on torch. torch is imported when the first one is loaded."""
+    """Steppers of trained artifacts."""
 
     def __init__(self) -> None:
-        self._vocabularies: dict[str, Any] = {}
+        self._vocabularies: dict[str, Vocabulary] = {}
 
-    def load(self, path: Path, device: str, series_max: int) -> Stepper:
-        """Load and check an artifact, and allocate its arena."""
-        from forecastd import artifact
-        from forecastd.network.device import choose_device
-        from forecastd.runtime.torch_stepper import TorchStepper
-
-        chosen = str(choose_device(device))
-        loaded = artifact.load(path)
-        self._vocabularies[loaded.digest] = loaded.vocabulary
-        return TorchStepper(loaded, series_max, chosen)
+    def load(self, path: Path, device: str, series_max: int, tell: Tell) -> Stepper:
+        """Read and try an artifact, and allocate its arena."""
+        opened = open_model(path, device, series_max, tell)
+        self._vocabularies[opened.artifact.digest] = opened.artifact.vocabulary
+        return opened.stepper
 
     def same_vocabulary(self, old: Stepper, new: Stepper) -> bool:
         """Compare the vocabularies of two artifacts loaded here."""
-        return bool(self._vocabularies[old.digest] == self._vocabularies[new.digest])
+        return self._vocabularies[old.digest] == self._vocabularies[new.digest]
 
 
 @dataclass(frozen=True)
@@ -81,10 +78,10 @@ class Origin:
         return load_settings(self.path, self.overrides)
 
 
-def check(origin: Origin, models: Models) -> Stepper:
+def check(origin: Origin, models: Models, tell: Tell) -> Stepper:
     """Validate configuration and model without touching anything. Raises UserError."""
     loaded = origin.load()
-    return _load(models, loaded)
+    return _load(models, loaded, tell)
 
 
 def run(
@@ -104,7 +101,7 @@ def run(
         stack.callback(tellers.notifier.close)
         stack.enter_context(_control(settings, places, tellers))
         tellers.board.not_ready = "loading the model"
-        stepper = _load(models, loaded)
+        stepper = _load(models, loaded, events.model_remarked)
         events.model_loaded(stepper.digest, settings.model.device, stepper.arena.series_max)
         surroundings = Surroundings(
             places.folder,
@@ -119,7 +116,7 @@ def run(
             pipeline,
             surroundings.connections,
             tellers,
-            lambda old: _build_reload(origin, loaded, models, old),
+            lambda old: _build_reload(origin, loaded, models, old, events.model_remarked),
             clock,
         )
         return supervisor.run(once=once, shutdown_limit_s=settings.limits.shutdown)
@@ -163,9 +160,9 @@ def _open_sink(name: str, settings: Any, surroundings: Surroundings, position: A
     return sink
 
 
-def _load(models: Models, loaded: Loaded[DaemonSettings]) -> Stepper:
+def _load(models: Models, loaded: Loaded[DaemonSettings], tell: Tell) -> Stepper:
     model = loaded.settings.model
-    return models.load(Places(loaded).model, model.device, model.series_max)
+    return models.load(Places(loaded).model, model.device, model.series_max, tell)
 
 
 def _translation(stepper: Stepper, settings: ModelSettings) -> Translation:
@@ -202,11 +199,11 @@ def _announce(events: Events, pipeline: Pipeline) -> None:
 
 
 def _build_reload(
-    origin: Origin, running: Loaded[DaemonSettings], models: Models, old: Stepper
+    origin: Origin, running: Loaded[DaemonSettings], models: Models, old: Stepper, tell: Tell
 ) -> Reload:
     """Read the configuration and the model again. Raises UserError; changes nothing."""
     loaded = origin.load()
-    new = _load(models, loaded)
+    new = _load(models, loaded, tell)
     states = carry_states(old, new, models)
     before, after = running.settings.model_dump(), loaded.settings.model_dump()
     needs_restart = [key for key in after if key not in _RELOADABLE and after[key] != before[key]]

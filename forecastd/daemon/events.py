@@ -107,6 +107,10 @@ class Events:
         self._series_max.set(series_max)
         self._log.info("model loaded", digest=digest[:16], device=device)
 
+    def model_remarked(self, remark: str) -> None:
+        """There is something to know about how a model runs here."""
+        self._log.warning("about the model", remark=remark)
+
     def started(self, series: int, sources: list[str], sinks: list[str]) -> None:
         """Everything is open; observations flow."""
         self._reload_good.set(1)

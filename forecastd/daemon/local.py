@@ -15,7 +15,7 @@ from forecastd.connectors.stdin import StdinSettings, StdinSource
 from forecastd.connectors.stdout import StdoutSettings, StdoutSink
 from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Translation
 from forecastd.daemon.restart import FolderLock, restore
-from forecastd.daemon.supervisor import Signals
+from forecastd.daemon.signals import Signals
 from forecastd.runtime.stepper import Stepper
 
 COMMIT_INTERVAL_S = 5.0

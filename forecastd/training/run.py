@@ -216,10 +216,12 @@ def _provenance(config: TrainConfig) -> dict[str, Any]:
 
 
 def _example(material: Material) -> Example:
-    """Return the first training rows of the first series that trains."""
+    """Return the first training rows of the first series that trains, up to the first reset."""
     store, parts = material.store, material.parts
     series = int(np.argmax(parts.trained))
     first, end = int(parts.train_begin[series]), int(parts.train_end[series])
+    resets = store.segments[:, 2]
+    end = min(end, int(resets[np.searchsorted(resets, first, "right")]))
     rows = slice(first, min(end, first + EXAMPLE_ROWS))
     return Example(store.keys[series], np.array(store.times[rows]), np.array(store.values[rows]))
 

@@ -1,0 +1,82 @@
+"""Opens a trained model for live series: the one place that chooses what steps it.
+
+On the CPU these are the compiled kernels, which need no torch; torch steps on a GPU, and on the CPU
+what the kernels do not know.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecastd import artifact
+from forecastd.artifact import Artifact, Example
+from forecastd.data.grid import missing_stamps
+from forecastd.network.device import choose_device
+from forecastd.network.spec import NetworkSpec
+from forecastd.runtime.stepper import Stepper
+from forecastd.series import Frequency, IntArray, Keys, ObservationBatch
+
+Tell = Callable[[str], None]
+"""Takes a remark for whoever starts the model, one line of text."""
+
+_KERNELS = "forecastd.runtime.kernel_stepper"
+
+
+class Opened(NamedTuple):
+    """A model ready for live series."""
+
+    artifact: Artifact
+    stepper: Stepper
+
+
+def open_model(path: Path, device: str, series_max: int, tell: Tell) -> Opened:
+    """Return a verified model with a stepper that has a fresh arena.
+
+    device: auto, cpu, cuda or cuda:1. The example of the model is tried on a stepper of its own.
+    Raises UserError, ArtifactError also when it forecasts other numbers than when it was saved.
+    """
+    chosen = choose_device(device)
+    trained = artifact.read(path)
+    make = _maker(trained.spec, chosen, tell)
+    artifact.check_example(path, lambda example: _try(make(trained, 1), trained, example))
+    return Opened(trained, make(trained, series_max))
+
+
+def _maker(spec: NetworkSpec, device: str, tell: Tell) -> Callable[[Artifact, int], Stepper]:
+    """Return what makes a stepper of an artifact and the number of series at most."""
+    if device == "cpu" and importlib.util.find_spec(_KERNELS) is not None:
+        kernels: Any = importlib.import_module(_KERNELS)
+        reason = kernels.unsupported(spec)
+        if reason is None:
+            make: Callable[[Artifact, int], Stepper] = kernels.KernelStepper
+            return make
+        tell(f"{reason}; this model is stepped by torch, which is slower and takes more memory")
+    from forecastd.runtime.torch_stepper import TorchStepper
+
+    return lambda trained, series_max: TorchStepper(trained, series_max, device)
+
+
+def _try(stepper: Stepper, trained: Artifact, example: Example) -> NDArray[np.float64]:
+    """Return the forecast [horizon, Q] after the last step of an example.
+
+    An example with holes, which older models have, was answered without filling them: a stepper
+    would fill them, so the network of torch answers it again.
+    """
+    if _has_holes(example.times, trained.signature.frequency):
+        return artifact.run_example(trained, example)
+    keys = Keys.repeated(example.key, len(example.times))
+    result = stepper.step(ObservationBatch(keys, example.times, example.values))
+    forecast: NDArray[np.float64] = result.forecasts.values[-1].astype(np.float64)
+    return forecast
+
+
+def _has_holes(times: IntArray, frequency: Frequency) -> bool:
+    _, holes = missing_stamps(times[:-1], times[1:], frequency, 0)
+    return bool(holes.any())
