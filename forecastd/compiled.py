@@ -23,3 +23,11 @@ def compiled(function: _Function) -> _Function:
     except RuntimeError:  # numba found no place for its cache
         made = numba.njit(nogil=True)(function)
     return cast("_Function", made)
+
+
+def inlined(function: _Function) -> _Function:
+    """Make a function part of the compiled functions that call it.
+
+    For small leaves that take arrays: each real call would count references to them.
+    """
+    return cast("_Function", numba.njit(inline="always")(function))
