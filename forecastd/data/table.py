@@ -7,7 +7,7 @@ replay all start from it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import polars as pl
 
 from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_inputs
-from forecastd.data.inputs import inputs_of, is_uri
+from forecastd.data.inputs import Inputs, inputs_of, is_uri
 from forecastd.data.layouts import SERIES_AT_ONCE, columns_rolled, is_rolled, unrolled
 from forecastd.data.reader import (
     BATCH_ROWS,
@@ -28,6 +28,7 @@ from forecastd.data.reader import (
     values_of,
 )
 from forecastd.data.where import columns_in, parse
+from forecastd.data.wide import Wide, rows_known
 from forecastd.errors import DataError
 from forecastd.series import FloatArray, IntArray
 
@@ -101,7 +102,8 @@ class LongBatches:
     columns: names and roles. counted: the times are integers, else stamps. frames: only the
     needed columns, types as found save that text of times is parsed; no two differ in schema.
     schema: that of each frame. sentinels: how many of each column were taken as missing, complete
-    when `frames` has ended.
+    when `frames` has ended. file: which of the files the newest frame is from. found: the types of
+    the columns in the files.
     """
 
     columns: Columns
@@ -109,16 +111,25 @@ class LongBatches:
     frames: Iterator[pl.DataFrame]
     schema: pl.Schema
     sentinels: dict[str, int]
+    file: Callable[[], int]
+    found: pl.Schema
 
 
 def long_batches(data: DataSettings, base: Path, batch_rows: int) -> LongBatches:
-    """Open a data set to be read once, at most about `batch_rows` rows at a time.
-
-    A wide frame is folded batch by batch, column after column within a batch; a row that is a
-    whole series becomes a row for each value. Raises DataError
-    for whatever is wrong with the files or their columns, also while the frames are read.
-    """
+    """Open a data set to be read once, at most about `batch_rows` rows at a time; see below."""
     inputs = inputs_of(resolve(data, base))
+    return batches_of(data, inputs, batch_rows, range(len(inputs.files)))
+
+
+def batches_of(
+    data: DataSettings, inputs: Inputs, batch_rows: int, files: Iterable[int]
+) -> LongBatches:
+    """Open some files of a data set to be read once, at most about `batch_rows` rows at a time.
+
+    A wide frame is folded column after column (see `Wide`); a row that is a whole series becomes a
+    row for each value. Raises DataError for whatever is wrong with the files or their columns, also
+    while the frames are read.
+    """
     schema = schema_of_inputs(inputs)
     where = None if data.where is None else parse(data.where)
     needed = [*([data.id] if data.id else []), data.time, *data.target, *data.past, *data.static]
@@ -128,15 +139,28 @@ def long_batches(data: DataSettings, base: Path, batch_rows: int) -> LongBatches
     require_columns(inputs.text, list(schema), [*needed, *looked_at])
     wanted = pl.Schema({name: schema[name] for name in dict.fromkeys([*needed, *looked_at])})
     columns, counts = columns_of(data), dict.fromkeys(columns_of(data).channels, 0)
-    at_once = SERIES_AT_ONCE if rolled else max(1, batch_rows // len(data.target))
-    raw = read_batches(inputs, Selection(wanted, at_once, where))
-    raw = unrolled(raw, data, batch_rows) if rolled else _timed(raw, data.time)
-    shaped = _without_sentinels(raw, data, counts)
-    frames = _folded(shaped, data) if data.wide else (frame.select(needed) for frame in shaped)
+    place, chosen = _Place(), list(files)
+    numbers = [*data.target, *data.past]
+
+    def read(names: Sequence[str], at_once: int) -> Iterator[pl.DataFrame]:
+        """Read the needed columns, of those that hold numbers only `names`."""
+        kept = [name for name in needed if name in names or name not in numbers]
+        some = pl.Schema({name: wanted[name] for name in dict.fromkeys([*kept, *looked_at])})
+        raw = _read(inputs, Selection(some, at_once, where), chosen, place)
+        raw = unrolled(raw, data, batch_rows) if rolled else _timed(raw, data.time)
+        return (frame.select(kept) for frame in _without_sentinels(raw, names, data, counts))
+
+    if data.wide:
+        rows = rows_known(replace(inputs, files=tuple(inputs.files[n] for n in chosen)))
+        kind = pl.DataFrame(schema=wanted).unpivot(data.target)["value"].dtype
+        wide = Wide(data.target, data.time, rows, kind, read, (WIDE_ID, WIDE_TARGET))
+        frames = wide.folded(batch_rows)
+    else:
+        frames = read(numbers, SERIES_AT_ONCE if rolled else batch_rows)
     first = next(frames, None)
     if first is None:
         first = pl.DataFrame(schema=wanted).select(needed)
-        first = next(_folded(iter([first]), data)) if data.wide else first
+        first = wide.long(first, data.target) if data.wide else first
     kind = first.schema[data.time]
     zone = isinstance(kind, pl.Datetime) and kind.time_zone is not None
     return LongBatches(
@@ -145,7 +169,23 @@ def long_batches(data: DataSettings, base: Path, batch_rows: int) -> LongBatches
         frames=itertools.chain([first] if first.height else [], frames),
         schema=first.schema,
         sentinels=counts,
+        file=lambda: place.file,
+        found=wanted,
     )
+
+
+@dataclass
+class _Place:
+    file: int = 0
+
+
+def _read(
+    inputs: Inputs, wanted: Selection, files: Iterable[int], place: _Place
+) -> Iterator[pl.DataFrame]:
+    """Read some files, and keep in `place` which one it is."""
+    for number in files:
+        place.file = number
+        yield from read_batches(replace(inputs, files=(inputs.files[number],)), wanted)
 
 
 def _timed(frames: Iterator[pl.DataFrame], time: str) -> Iterator[pl.DataFrame]:
@@ -167,13 +207,15 @@ def _timed(frames: Iterator[pl.DataFrame], time: str) -> Iterator[pl.DataFrame]:
 
 
 def _without_sentinels(
-    frames: Iterator[pl.DataFrame], data: DataSettings, counts: dict[str, int]
+    frames: Iterator[pl.DataFrame],
+    names: Sequence[str],
+    data: DataSettings,
+    counts: dict[str, int],
 ) -> Iterator[pl.DataFrame]:
-    """Put nulls where numbers mean a missing value, and count them."""
+    """Put nulls where numbers of the columns `names` mean a missing value, and count them."""
     if not data.sentinels:
         yield from frames
         return
-    names = [*data.target, *data.past]
     for frame in frames:
         hits = frame.select(
             pl.col(name).cast(pl.Float64).is_in(data.sentinels).fill_null(value=False)
@@ -182,16 +224,6 @@ def _without_sentinels(
         for name in names:
             counts[WIDE_TARGET if data.wide else name] += int(hits[name].sum())
         yield frame.with_columns(pl.when(~hits[name]).then(frame[name]) for name in names)
-
-
-def _folded(frames: Iterator[pl.DataFrame], data: DataSettings) -> Iterator[pl.DataFrame]:
-    """Fold wide frames into long ones, each on its own."""
-    for frame in frames:
-        for name in data.target:
-            values_of(frame[name].head(1000))  # text is named before all are folded into one
-        # The names come after folding: a column may itself be called as its values will be.
-        long = frame.unpivot(data.target, index=data.time, variable_name="\0", value_name="\0y")
-        yield long.rename({"\0": WIDE_ID, "\0y": WIDE_TARGET})
 
 
 def read_long(data: DataSettings, base: Path) -> tuple[pl.DataFrame, Columns]:
