@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
@@ -15,8 +16,10 @@ from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_inputs
 from forecastd.data.inputs import FORMATS, inputs_of
 from forecastd.data.layouts import is_rolled
-from forecastd.data.reader import BATCH_ROWS, concat
-from forecastd.data.table import WIDE_ID, WIDE_TARGET, long_batches, read_long
+from forecastd.data.piles import sorted_frames
+from forecastd.data.pivot import series_for_wide, wide_frames
+from forecastd.data.reader import BATCH_ROWS
+from forecastd.data.table import WIDE_ID, WIDE_TARGET, long_batches
 from forecastd.errors import DataError, UserError
 from forecastd.files import publish_file
 
@@ -28,29 +31,32 @@ def convert(
 ) -> int:
     """Write the data set of `data` to the file `target`, and return its rows.
 
-    "as found": all columns, batch by batch. "long": the columns of `data`, a row for each value,
-    batch by batch. "wide": a column for each series, in memory. sort: by series and time, in
-    memory. Raises DataError, also where a frame has that form already.
+    "as found": all columns. "long": the columns of `data`, a row for each value. "wide": a column
+    for each series, by time. sort: by series and time. All of it piece by piece; what is sorted
+    lies beside the target meanwhile. Raises DataError, also where a frame has that form already
+    or has too many series to be wide.
     """
+    if form == "wide":
+        series = series_for_wide(data)
+        with _room_beside(target) as folder:
+            schema, frames = wide_frames(data, series, folder)
+            return write_frames(schema, frames, target)
     if form == "as found":
         inputs = inputs_of(data.path)
         schema = schema_of_inputs(inputs)
         frames = read_batches(inputs, Selection(schema, BATCH_ROWS))
-    elif form == "long":
-        inputs = inputs_of(data.path)
-        if not data.wide and not is_rolled(schema_of_inputs(inputs), data.target[0]):
+    else:
+        if not data.wide and not is_rolled(schema_of_inputs(inputs_of(data.path)), data.target[0]):
             message = f"{data.path} is long already: one row for each series and time"
             raise DataError(message, hint="leave --long away to change the format only")
         batches = long_batches(data, Path(), BATCH_ROWS)
         schema, frames = batches.schema, batches.frames
-    else:
-        wide = _pivoted(data)
-        schema, frames = wide.schema, wide.iter_slices(BATCH_ROWS)
-    if sort:
-        by = _order(data, form, schema)
-        whole = concat(schema, frames).sort(by, maintain_order=True)
-        frames = whole.iter_slices(BATCH_ROWS)
-    return write_frames(schema, frames, target)
+    if not sort:
+        return write_frames(schema, frames, target)
+    with _room_beside(target) as folder:
+        return write_frames(
+            schema, sorted_frames(frames, _order(data, form, schema), folder), target
+        )
 
 
 def write_frames(schema: pl.Schema, frames: Iterator[pl.DataFrame], target: Path) -> int:
@@ -66,12 +72,11 @@ def write_frames(schema: pl.Schema, frames: Iterator[pl.DataFrame], target: Path
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             written = Path(folder) / target.name
-            with written.open("wb") as file:
-                writer = _WRITERS[target.suffix.lower()](file, schema)
+            kind = _WRITERS[target.suffix.lower()]
+            with written.open("wb") as file, closing(kind(file, schema)) as writer:
                 for frame in frames:
                     writer.write(frame)
                     rows += frame.height
-                writer.close()
             publish_file(written, target)
     except OSError as error:
         message = f"cannot write {target}: {error.strerror or error}"
@@ -79,20 +84,16 @@ def write_frames(schema: pl.Schema, frames: Iterator[pl.DataFrame], target: Path
     return rows
 
 
-def _pivoted(data: DataSettings) -> pl.DataFrame:
-    """Return a column for each series of a long data set."""
-    if data.wide or data.id is None:
-        message = f"{data.path} has no column of series that could become columns"
-        raise DataError(message, hint="leave --wide away to change the format only")
-    frame, columns = read_long(data, Path())
-    found = frame.select(pl.col(data.id).cast(pl.String), columns.time, columns.target)
-    repeated = found.select(data.id, columns.time).is_duplicated()
-    if repeated.any():
-        which = found.filter(repeated).row(0)
-        message = f"the series {which[0]!r} has several rows at {which[1]}"
-        raise DataError(message, hint="a wide frame has one value for each; remove the repeats")
-    wide = found.pivot(data.id, index=columns.time, values=columns.target, maintain_order=True)
-    return wide.sort(columns.time)
+@contextmanager
+def _room_beside(target: Path) -> Iterator[Path]:
+    """Give a folder beside a file, which is gone when the block ends."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        message = f"cannot write beside {target}: {error.strerror or error}"
+        raise UserError(message, hint="choose another output file") from error
 
 
 def _order(data: DataSettings, form: Form, schema: pl.Schema) -> list[str]:
