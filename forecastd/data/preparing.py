@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
 from forecastd.config import DataSettings
 from forecastd.data.buckets import Buckets, Seen
@@ -24,13 +25,14 @@ from forecastd.data.frequency import (
     infer_frequency,
     infer_season,
 )
-from forecastd.data.grid import default_max_gap
+from forecastd.data.giving_back import GivingBack
 from forecastd.data.inputs import Inputs
 from forecastd.data.intake import Intake, Rows
 from forecastd.data.names import Names
 from forecastd.data.sorting import in_order
-from forecastd.data.table import LongBatches, long_batches, resolve
-from forecastd.data.writing import BLOCK_ROWS, Lines, SortedWriter, open_holes, plan_layout
+from forecastd.data.spans import Spans
+from forecastd.data.table import LongBatches
+from forecastd.data.writing import BLOCK_ROWS, SortedWriter
 from forecastd.errors import DataError
 from forecastd.series import FloatArray, Frequency, IntArray
 
@@ -59,9 +61,9 @@ class PrepareReport:
     rows_without_time: int
     repeats_dropped: int
     rows_sorted_back: int
-    holes: int
-    rows_filled: int
-    resets: int
+    holes: int = 0
+    rows_filled: int = 0
+    resets: int = 0
     nulls: dict[str, int] = field(default_factory=dict)
     non_finite: dict[str, int] = field(default_factory=dict)
     sentinels: dict[str, int] = field(default_factory=dict)
@@ -72,7 +74,8 @@ class PrepareReport:
 class PrepareProgress(NamedTuple):
     """How far `prepare` is: rows and bytes done in a stage.
 
-    stage: "read", "sort" (only where rows are out of order) or "fill". rows_total: None where
+    stage: "read", "sort" (only where rows are out of order), "merge" (only where a store grows) or
+    "fill". rows_total: None where
     the input does not say. bytes: written so far. seconds_left: of the stage; None if unknown.
     """
 
@@ -88,8 +91,8 @@ Report = Callable[[PrepareProgress], None]
 
 
 @dataclass
-class _Clock:
-    """Tells how far a stage is."""
+class Clock:
+    """Tells how far a stage is: of `total` rows, where known, at `row_bytes` on disk each."""
 
     tell: Report
     stage: str
@@ -99,6 +102,7 @@ class _Clock:
     began: float = field(default_factory=time.monotonic)
 
     def add(self, rows: int) -> None:
+        """Count rows that are done."""
         self.rows += rows
         seconds = time.monotonic() - self.began
         left = None
@@ -123,67 +127,6 @@ def memory_for(budget: int | None, channels: int) -> Memory:
     return Memory(max(1024, min(batch, BATCH_ROWS_MAX)), max(1024, min(bucket, BUCKET_ROWS_MAX)))
 
 
-class Source(NamedTuple):
-    """What to prepare: settings, where they start, and the rows the files hold, where known."""
-
-    data: DataSettings
-    base: Path
-    rows: int | None
-
-
-def build(source: Source, folder: Path, memory: Memory, tell: Report) -> dict[str, Any]:
-    """Write the arrays of a store into `folder` and return its header less the fingerprint.
-
-    Raises DataError for unusable data.
-    """
-    batches = long_batches(source.data, source.base, memory.batch_rows)
-    intake = Intake(batches.columns)
-    writer = sort_rows(Sorting(batches, intake, folder, memory, source.rows, tell))
-    if not len(intake.names):
-        message = f"{resolve(source.data, source.base)} has no row with a time and a series"
-        raise DataError(message, hint="check the id and time columns in [data]")
-    by_key = intake.by_key()
-    times = np.load(folder / "times.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    starts = np.append(0, np.cumsum(writer.counts))
-    frequency, frequency_reason = frequency_of(source.data, times, starts, batches.counted)
-    season, season_reason = season_of(source.data, SortedRows(times, values, starts), frequency)
-    max_gap = default_max_gap(season) if source.data.max_gap is None else source.data.max_gap
-    lines = Lines(times, starts[:-1], frequency, max_gap)
-    layout = plan_layout(lines)
-    clock = _Clock(tell, "fill", len(times) + layout.filled, 13)
-    open_holes(folder, lines, layout)
-    clock.add(len(times) + layout.filled)
-    np.save(folder / "offsets.npy", layout.offsets, allow_pickle=False)
-    np.save(folder / "segments.npy", layout.segments, allow_pickle=False)
-    columns = replace(batches.columns, time_zone=intake.time_zone)
-    report = PrepareReport(
-        rows_read=intake.rows_read,
-        series=len(by_key),
-        rows_without_key=intake.rows_without_key,
-        rows_without_time=intake.rows_without_time,
-        repeats_dropped=writer.repeats,
-        rows_sorted_back=writer.steps_back,
-        holes=layout.holes,
-        rows_filled=layout.filled,
-        resets=layout.resets,
-        nulls=intake.nulls,
-        non_finite=intake.non_finite,
-        sentinels=dict(batches.sentinels),
-        frequency_reason=frequency_reason,
-        season_reason=season_reason,
-    )
-    return {
-        "columns": vars(columns),
-        "frequency": str(frequency),
-        "season": season,
-        "max_gap": max_gap,
-        "keys": intake.names.of(by_key),
-        "static": intake.static_of(by_key),
-        "report": vars(report),
-    }
-
-
 def rows_in(inputs: Inputs, across: int) -> int | None:
     """Return how many rows Parquet files say they have, times `across`; None for other formats."""
     if inputs.suffix != ".parquet" or not inputs.local:
@@ -197,7 +140,8 @@ def rows_in(inputs: Inputs, across: int) -> int | None:
     return across * sum(rows)
 
 
-class Sorting(NamedTuple):
+@dataclass(frozen=True)
+class Sorting:
     """What the sorting of rows needs."""
 
     batches: LongBatches
@@ -206,6 +150,17 @@ class Sorting(NamedTuple):
     memory: Memory
     rows: int | None
     tell: Report
+    spans: Spans | None = None
+    now_and_then: GivingBack = field(default_factory=GivingBack)
+
+    def take(self, frame: pl.DataFrame) -> Rows:
+        """Take in a frame, and where it lies."""
+        self.now_and_then()
+        rows = self.intake.take(frame)
+        if self.spans is not None:
+            count = len(self.intake.names)
+            self.spans.add(rows.series, rows.times, self.batches.file(), count)
+        return rows
 
     @property
     def channels(self) -> int:
@@ -228,12 +183,12 @@ class Written(NamedTuple):
 
 def sort_rows(job: Sorting) -> Written:
     """Write times.npy and values.npy by (key, time), without repeats."""
-    clock = _Clock(job.tell, "read", job.rows, job.row_bytes)
+    clock = Clock(job.tell, "read", job.rows, job.row_bytes)
     frames = job.batches.frames
     with SortedWriter(job.folder, job.channels) as writer:
         for frame in frames:
             known = len(job.intake.names)
-            rows = job.intake.take(frame)
+            rows = job.take(frame)
             clock.add(frame.height)
             if not _follows(writer, rows, job.intake.names, known):
                 break
@@ -243,12 +198,12 @@ def sort_rows(job: Sorting) -> Written:
     seen = Seen(job.intake.names, job.intake.counts, job.rows)
     buckets = Buckets(job.folder / "buckets", job.channels, seen)
     try:
-        for early in _written_so_far(job.folder, writer.counts, job.memory.batch_rows):
+        for early in written_rows(job.folder, writer.counts, job.memory.batch_rows):
             buckets.add(early, job.intake.names)
         buckets.add(rows, job.intake.names)
         del rows, frame
         for frame in frames:
-            buckets.add(job.intake.take(frame), job.intake.names)
+            buckets.add(job.take(frame), job.intake.names)
             clock.add(frame.height)
         return _from_buckets(job, buckets, writer.repeats)
     finally:
@@ -258,11 +213,12 @@ def sort_rows(job: Sorting) -> Written:
 def _from_buckets(job: Sorting, buckets: Buckets, repeats: int) -> Written:
     """Write the rows of the buckets in order."""
     by_key, counts = job.intake.by_key(), buckets.counts
-    clock = _Clock(job.tell, "sort", int(counts.sum()), job.row_bytes)
+    clock = Clock(job.tell, "sort", int(counts.sum()), job.row_bytes)
     with SortedWriter(job.folder, job.channels) as writer:
         for rows in buckets.blocks(by_key, job.memory.bucket_rows):
             writer.append(*rows)
             clock.add(len(rows.times))
+            job.now_and_then()
     return Written(writer.counts, repeats + writer.repeats, buckets.steps_back)
 
 
@@ -275,7 +231,8 @@ def _follows(writer: SortedWriter, rows: Rows, names: Names, known: int) -> bool
     )
 
 
-def _written_so_far(folder: Path, counts: IntArray, rows: int) -> Iterator[Rows]:
+def written_rows(folder: Path, counts: IntArray, rows: int) -> Iterator[Rows]:
+    """Yield the rows that a `SortedWriter` wrote into a folder, `rows` at most at once."""
     times = np.load(folder / "times.npy", mmap_mode="r", allow_pickle=False)
     values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
     ends = np.cumsum(counts)

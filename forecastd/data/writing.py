@@ -5,6 +5,8 @@ No array of rows is ever whole in memory: files are appended to, or mapped and w
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,17 @@ class ArrayFile:
         self._file = path.open("wb")
         self._write_header()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def append(self, values: NDArray[Any]) -> None:
         """Add rows at the end."""
         self._file.write(np.ascontiguousarray(values, self.kind).data)
@@ -40,9 +53,9 @@ class ArrayFile:
     def close(self) -> None:
         """Say in the header how many rows there are."""
         if not self._file.closed:
-            self._file.seek(0)
-            self._write_header()
-            self._file.close()
+            with self._file:
+                self._file.seek(0)
+                self._write_header()
 
     def _write_header(self) -> None:
         # NumPy leaves room in the header for the length to grow, so it never changes its size.
@@ -104,8 +117,8 @@ class SortedWriter:
 
     def close(self) -> None:
         """Finish the files."""
-        self.times.close()
-        self.values.close()
+        with self.times, self.values:
+            pass
 
 
 @dataclass
@@ -187,16 +200,20 @@ def plan_layout(lines: Lines) -> Layout:
     return layout
 
 
-def open_holes(folder: Path, lines: Lines, layout: Layout) -> None:
+def open_holes(folder: Path, lines: Lines, layout: Layout, tell: Callable[[int], None]) -> None:
     """Move the rows of times.npy and values.npy to their places and write observed.npy.
 
-    From the last block to the first: no row is ever moved onto one that has not been read.
+    From the last block to the first: no row is ever moved onto one that has not been read. tell:
+    takes the rows written of each block. Raises OSError when the disk is full.
     """
     total = int(layout.offsets[-1])
     observed = npy.open_memmap(folder / "observed.npy", mode="w+", dtype=bool, shape=(total,))
+    _reserve(folder / "observed.npy")
     if layout.filled == 0:
         for first in range(0, total, BLOCK_ROWS):
-            observed[first : first + BLOCK_ROWS] = True
+            block = observed[first : first + BLOCK_ROWS]
+            block[:] = True
+            tell(len(block))
         return
     times = _grown(folder / "times.npy", total)
     values = _grown(folder / "values.npy", total)
@@ -216,6 +233,7 @@ def open_holes(folder: Path, lines: Lines, layout: Layout) -> None:
         new_values[places] = values[first:end]
         target = slice(first + before, first + before + size)
         times[target], values[target], observed[target] = new_times, new_values, seen
+        tell(size)
 
 
 def _cut(first: int, before: int, holes: IntArray) -> list[tuple[int, int, int]]:
@@ -232,11 +250,18 @@ def _cut(first: int, before: int, holes: IntArray) -> list[tuple[int, int, int]]
 
 
 def _grown(path: Path, rows: int) -> NDArray[Any]:
-    """Map a .npy file after making it `rows` long."""
+    """Map a .npy file after making it `rows` long. Raises OSError when the disk is full."""
     old = np.load(path, mmap_mode="r", allow_pickle=False)
     kind, shape, start = old.dtype, (rows, *old.shape[1:]), old.offset
     with path.open("r+b") as file:
         content = {"descr": npy.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(file, content)
         file.truncate(start + kind.itemsize * int(np.prod(shape)))
+    _reserve(path)
     return np.memmap(path, kind, "r+", offset=start, shape=shape)
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a file now: a mapped page without any ends the process without a word."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
