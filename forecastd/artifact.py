@@ -251,7 +251,8 @@ def run_example(artifact: Artifact, example: Example) -> NDArray[np.float64]:
 
 def signature_to_json(signature: Signature) -> dict[str, Any]:
     """Return plain values; the frequency as text."""
-    return asdict(signature) | {"frequency": str(signature.frequency)}
+    values = {name: value for name, value in asdict(signature).items() if value or name != "frames"}
+    return values | {"frequency": str(signature.frequency)}
 
 
 def signature_from_json(data: dict[str, Any]) -> Signature:
@@ -259,8 +260,7 @@ def signature_from_json(data: dict[str, Any]) -> Signature:
     try:
         values = dict(data)
         values["frequency"] = Frequency.parse(values["frequency"])
-        for name in ("past", "static", "quantiles"):
-            values[name] = tuple(values[name])
+        values |= {name: tuple(values[name]) for name in ("past", "static", "quantiles")}
         return Signature(**values)
     except (KeyError, TypeError, DataError) as error:
         message = f"the model's signature is not understood: {error}"

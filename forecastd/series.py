@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, overload
 
@@ -110,7 +110,8 @@ class Signature:
     """What a model reads and what it forecasts: names, roles, frequency, horizon.
 
     `channels` are the numeric columns in the order of the value arrays; the target comes first.
-    `id` is None where the data is one series; it is then called by the target's name.
+    `id` is None where the data is one series; it is then called by the target's name. `frames`:
+    shapes of the columns whose elements, in row-major order, are channels `name[0]`, `name[1]`, ...
     """
 
     id: str | None
@@ -123,6 +124,7 @@ class Signature:
     horizon: int
     quantiles: tuple[float, ...]
     time_zone: bool = False
+    frames: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -290,7 +290,7 @@ def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
 
 
 def _polars_schema(schema: pa.Schema) -> pl.Schema:
-    frame = pl.from_arrow(_plain(schema).empty_table())
+    frame = pl.from_arrow(pa.Table.from_batches([], schema=_plain(schema)))
     assert isinstance(frame, pl.DataFrame)
     return frame.schema
 

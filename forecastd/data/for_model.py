@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from forecastd.data.frames import shape_text
 from forecastd.data.frequency import infer_frequency
 from forecastd.data.roles import settings_for_model
 from forecastd.data.store import Store, prepare
@@ -31,12 +32,23 @@ def store_for_model(
         past=signature.past,
         static=(*signature.static, *also),
         time_zone=signature.time_zone,
+        frames=signature.frames,
     )
     settings = settings_for_model(path, columns, signature.frequency)
     grid = {"season": signature.season, "max_gap": max_gap}
     store = prepare(settings.model_copy(update=grid), Path.cwd(), folder)
+    _require_shapes(store, signature, path)
     _require_pace(store, signature, path)
     return store
+
+
+def _require_shapes(store: Store, signature: Signature, path: str) -> None:
+    for name, shape in signature.frames.items():
+        found = store.columns.frames.get(name, [])
+        if list(found) != list(shape):
+            what = f"frames of {shape_text(found)}" if found else "no frames"
+            message = f"column {name!r} of {path} holds {what}, the model reads {shape_text(shape)}"
+            raise DataError(message, hint="write the frames in the model's shape")
 
 
 def _require_pace(store: Store, signature: Signature, path: str) -> None:

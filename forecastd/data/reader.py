@@ -15,6 +15,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from forecastd.data.batches import Selection, read_batches, schema_of_inputs
+from forecastd.data.frames import is_frame
 from forecastd.data.inputs import inputs_of
 from forecastd.errors import DataError
 from forecastd.series import FloatArray, IntArray
@@ -144,8 +145,8 @@ def stamps_of(column: pl.Series) -> pl.Series:
 def _type_words(kind: pl.DataType) -> str:
     if kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum):
         return "text"
-    if "fixed_shape_tensor" in str(kind):
-        return "frames (fixed_shape_tensor), which are not read yet"
+    if is_frame(kind):
+        return "frames, which may only be past covariates"
     if isinstance(kind, pl.List):
         return "lists"
     return "true and false" if kind == pl.Boolean else f"values of type {kind}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from forecastd.config import DataSettings
+from forecastd.data.frames import gathered_names
 from forecastd.data.layouts import FREQ_COLUMN, frequency_text
 from forecastd.data.reader import require_columns, schema_of, times_of
 from forecastd.data.sample import Sample, sample_of
@@ -110,14 +111,15 @@ def settings_for_model(path_text: str, columns: Columns, frequency: Frequency) -
         numeric = [n for n, kind in schema.items() if kind.is_numeric() and n != columns.time]
         if len(numeric) > 1:
             return DataSettings.model_validate({**common, "target": numeric})
-    needed = [columns.time, columns.target, *columns.past, *columns.static]
+    past = gathered_names(columns.past, columns.frames)
+    needed = [columns.time, columns.target, *past, *columns.static]
     require_columns(path_text, names, [*([columns.id] if columns.id else []), *needed])
     return DataSettings.model_validate(
         {
             **common,
             "id": columns.id,
             "target": [columns.target],
-            "past": list(columns.past),
+            "past": past,
             "static": list(columns.static),
         }
     )

@@ -7,7 +7,7 @@ replay all start from it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from forecastd.config import DataSettings
-from forecastd.data.batches import Selection, read_batches, schema_of_inputs
+from forecastd.data.batches import Selection, read_batches, schema_of_file, schema_of_inputs
+from forecastd.data.frames import Shapes, is_frame, shapes_in, spread, spread_names
 from forecastd.data.inputs import Inputs, inputs_of, is_uri
 from forecastd.data.layouts import SERIES_AT_ONCE, columns_rolled, is_rolled, unrolled
 from forecastd.data.reader import (
@@ -38,7 +39,10 @@ WIDE_ID, WIDE_TARGET = "unique_id", "y"
 
 @dataclass(frozen=True)
 class Columns:
-    """Names and roles of the columns. id: None where the data is one series."""
+    """Names and roles of the columns. id: None where the data is one series.
+
+    past: channels; a column of frames is one for each element. frames: the shapes of such columns.
+    """
 
     id: str | None
     time: str
@@ -46,6 +50,7 @@ class Columns:
     past: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
     time_zone: bool = False
+    frames: Shapes = field(default_factory=dict)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -83,11 +88,29 @@ class Table:
         return rows
 
 
-def columns_of(data: DataSettings) -> Columns:
-    """Return the roles after a wide frame is folded into a long one."""
+def columns_of(data: DataSettings, schema: Mapping[str, pl.DataType] | None = None) -> Columns:
+    """Return the roles after a wide frame is folded into a long one.
+
+    schema: the types of the columns, where some may hold frames. Raises DataError for unfit frames.
+    """
     if data.wide:
         return Columns(WIDE_ID, data.time, WIDE_TARGET)
-    return Columns(data.id, data.time, data.target[0], tuple(data.past), tuple(data.static))
+    kinds = schema or {}
+    shapes = shapes_in(kinds, [name for name in data.past if name in kinds])
+    for name in data.static:
+        if name in kinds and is_frame(kinds[name]):
+            message = f"the static column {name!r} holds frames"
+            raise DataError(message, hint="name it in past, or leave it out")
+    past = tuple(spread_names(data.past, shapes))
+    return Columns(data.id, data.time, data.target[0], past, tuple(data.static), frames=shapes)
+
+
+def channels_of(data: DataSettings, inputs: Inputs) -> int:
+    """Return how many channels a data set has, by the types in its first file. Raises DataError."""
+    if data.wide or not data.past:
+        return len(columns_of(data).channels)
+    found = schema_of_file(inputs, inputs.files[0])
+    return len(columns_of(data, found).channels)
 
 
 def resolve(data: DataSettings, base: Path) -> str:
@@ -138,7 +161,8 @@ def batches_of(
     looked_at += columns_rolled(data, schema) if rolled else []
     require_columns(inputs.text, list(schema), [*needed, *looked_at])
     wanted = pl.Schema({name: schema[name] for name in dict.fromkeys([*needed, *looked_at])})
-    columns, counts = columns_of(data), dict.fromkeys(columns_of(data).channels, 0)
+    columns = columns_of(data, wanted)
+    shapes, counts = columns.frames, dict.fromkeys(columns.channels, 0)
     place, chosen = _Place(), list(files)
     numbers = [*data.target, *data.past]
 
@@ -148,7 +172,9 @@ def batches_of(
         some = pl.Schema({name: wanted[name] for name in dict.fromkeys([*kept, *looked_at])})
         raw = _read(inputs, Selection(some, at_once, where), chosen, place)
         raw = unrolled(raw, data, batch_rows) if rolled else _timed(raw, data.time)
-        return (frame.select(kept) for frame in _without_sentinels(raw, names, data, counts))
+        raw = spread((frame.select(kept) for frame in raw), shapes) if shapes else raw
+        shaped = _without_sentinels(raw, spread_names(names, shapes), data, counts)
+        return (frame.select(spread_names(kept, shapes)) for frame in shaped)
 
     if data.wide:
         rows = rows_known(replace(inputs, files=tuple(inputs.files[n] for n in chosen)))
@@ -160,7 +186,7 @@ def batches_of(
     first = next(frames, None)
     if first is None:
         first = pl.DataFrame(schema=wanted).select(needed)
-        first = wide.long(first, data.target) if data.wide else first
+        first = wide.long(first, data.target) if data.wide else next(spread(iter([first]), shapes))
     kind = first.schema[data.time]
     zone = isinstance(kind, pl.Datetime) and kind.time_zone is not None
     return LongBatches(
@@ -264,6 +290,7 @@ def read_table(data: DataSettings, base: Path) -> Table:
             columns.past,
             columns.static,
             times.time_zone,
+            columns.frames,
         ),
         counted=times.counted,
         keys=keys,
