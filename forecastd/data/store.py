@@ -16,18 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.config import DataSettings
+from forecastd.data.building import build, decoded
 from forecastd.data.frequency import infer_frequency, infer_season
+from forecastd.data.gathering import Old, Source
+from forecastd.data.giving_back import give_back
 from forecastd.data.grid import default_max_gap, missing_stamps
 from forecastd.data.inputs import Inputs, inputs_of
 from forecastd.data.preparing import PrepareProgress as PrepareProgress
 from forecastd.data.preparing import PrepareReport as PrepareReport
-from forecastd.data.preparing import Source, build, memory_for, rows_in, set_frequency
+from forecastd.data.preparing import memory_for, set_frequency
 from forecastd.data.staging import staging_for
 from forecastd.data.table import Columns, Table, channels_of, resolve
 from forecastd.errors import DataError
 from forecastd.series import FloatArray, Frequency, IntArray, Signature
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _ARRAYS = ("offsets", "segments", "times", "values", "observed")
 
 
@@ -127,13 +130,16 @@ def prepare(
     elif target_folder.is_dir() and any(target_folder.iterdir()):
         message = f"the folder {target_folder} holds other files, so no store is written there"
         raise DataError(message, hint="name an empty or new folder")
-    source = Source(data, base, rows_in(inputs, len(data.target)))
+    memory = memory_for(memory_bytes, channels_of(data, inputs))
+    old = _old(target_folder, fingerprint)
     with staging_for(target_folder) as folder:
-        memory = memory_for(memory_bytes, channels_of(data, inputs))
-        header = {"format_version": FORMAT_VERSION, **build(source, folder, memory, report)}
+        header = build(Source(data, inputs, folder, memory, report), old)
+        header["format_version"] = FORMAT_VERSION
         header["fingerprint"] = fingerprint
         with (folder / "store.json").open("w", encoding="utf-8") as file:
             json.dump(header, file, ensure_ascii=False, indent=1)
+    del header, old
+    give_back()
     return open_store(target_folder)
 
 
@@ -158,7 +164,7 @@ def open_store(folder: Path) -> Store:
             season=header["season"],
             max_gap=header["max_gap"],
             keys=header["keys"],
-            static=header["static"],
+            static={name: decoded(part) for name, part in header["static"].items()},
             report=PrepareReport(**header["report"]),
             fingerprint=header["fingerprint"],
             **arrays,
@@ -254,6 +260,36 @@ def _fingerprint(data: DataSettings, inputs: Inputs) -> str:
     files = [(file.name, file.size, file.changed_ns) for file in inputs.files]
     options = data.model_dump(exclude={"path"})
     return json.dumps([FORMAT_VERSION, files, options], sort_keys=True)
+
+
+def _old(folder: Path, fingerprint: str) -> Old | None:
+    """Return an older store if it was made alike, of files that are all unchanged; else None."""
+    try:
+        header = _header(folder, newer="rebuild")
+        version, files, options = json.loads(header["fingerprint"])
+        now_version, now_files, now_options = json.loads(fingerprint)
+        places = {json.dumps(file): number for number, file in enumerate(now_files)}
+        number_of = np.array([places[json.dumps(file)] for file in files])
+        if (version, options) != (now_version, now_options):
+            return None
+        store = open_store(folder)
+        spans = np.load(folder / "spans.npy", allow_pickle=False)
+        spans[:, ::2] = number_of[spans[:, ::2]]
+    except (DataError, OSError, ValueError, LookupError, TypeError):
+        return None
+    return Old(
+        columns=store.columns,
+        keys=store.keys,
+        static=store.static,
+        report=store.report,
+        spans=spans,
+        times=store.times,
+        values=store.values,
+        observed=store.observed,
+        offsets=store.offsets,
+        files=frozenset(number_of.tolist()),
+        found=header["found"],
+    )
 
 
 def _header(folder: Path, *, newer: Literal["refuse", "rebuild"]) -> dict[str, Any]:
