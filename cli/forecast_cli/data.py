@@ -30,6 +30,8 @@ def check(
             f"{report.path}: {report.rows:,} observations, {report.series:,} series, "
             f"freq {report.frequency}, season {report.season}, max_gap {report.max_gap}"
         )
+        if source.endswith(".toml"):
+            note(_split(source))
         if report.clean:
             note("nothing found: the data set is tidy")
         else:
@@ -43,13 +45,23 @@ def report_of(source: str) -> CheckReport:
     """Check the data set of a config, or bare data with inferred roles."""
     from pathlib import Path
 
+    from forecast_cli.stages import stages
     from forecastd.config import TrainConfig, load
     from forecastd.data.check import check as check_data
 
-    if not source.endswith(".toml"):
-        return check_data(source)
-    loaded = load(TrainConfig, Path(source))
-    return check_data(loaded.settings.data, loaded.folder)
+    with stages("check") as report:
+        if not source.endswith(".toml"):
+            return check_data(source, report=report)
+        loaded = load(TrainConfig, Path(source))
+        return check_data(loaded.settings.data, loaded.folder, report)
+
+
+def _split(config: str) -> str:
+    from pathlib import Path
+
+    from forecastd.config import TrainConfig, load
+
+    return load(TrainConfig, Path(config)).settings.split.words()
 
 
 def _named(finding: Finding) -> str:

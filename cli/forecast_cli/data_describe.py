@@ -65,12 +65,14 @@ def facts_of(source: str) -> dict[str, Any]:
     """Return what is known of a data set as plain values."""
     import numpy as np
 
+    from forecast_cli.stages import stages
     from forecastd.data.describe import describe_columns, extent_of_data
     from forecastd.data.lengths import bars_of
     from forecastd.series import format_time
 
     data, base = settings_of(source)
-    extent = extent_of_data(data, base)
+    with stages("describe") as report:
+        extent = extent_of_data(data, base, report)
     padding, lengths = extent.padding, extent.lengths
     return {
         "path": data.path,

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forecast_cli.preparing import MemoryOption
+
 if TYPE_CHECKING:  # help does not need it
     from forecastd.data.catalogue import Card
-    from forecastd.data.preparing import PrepareProgress
-
-UNITS = {
-    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9,
-    "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30,
-}  # fmt: skip
 
 
 def prepare(
@@ -22,31 +18,20 @@ def prepare(
         str, typer.Argument(metavar="DATA|CONFIG", help="A data set, or a .toml config.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the store.")],
-    memory: Annotated[
-        str | None, typer.Option(help="Memory for rows, such as 512MB; default: 1 GiB.")
-    ] = None,
+    memory: MemoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make the sorted store that training reads; one that is still current is kept."""
     from dataclasses import asdict
 
     from forecast_cli.data_describe import settings_of
-    from forecast_cli.output import note, print_json, progress
+    from forecast_cli.output import note, print_json
+    from forecast_cli.stages import stages
     from forecastd.data.store import prepare as prepare_store
 
-    memory_bytes = None if memory is None else parse_bytes(memory)
     data, base = settings_of(source)
-    with progress("prepare", None) as bar:
-        shown = 0
-
-        def show(now: PrepareProgress) -> None:
-            nonlocal shown
-            done = now.rows if now.rows >= shown else shown
-            left = "" if now.seconds_left is None else f", {now.seconds_left:.0f} s left"
-            bar.advance(done - shown, f"rows ({now.stage}), {now.bytes / 1e6:,.0f} MB{left}")
-            shown = done
-
-        store = prepare_store(data, base, output, memory_bytes=memory_bytes, report=show)
+    with shown(memory) as how:
+        store = prepare_store(data, base, output, memory_bytes=how.memory_bytes, report=how.report)
     report = asdict(store.report)
     if as_json:
         print_json({"folder": output, "frequency": str(store.frequency), **report})
@@ -97,17 +82,3 @@ def cards_folder() -> Path:
     """Return `datasets` in the current folder, or that of the checkout we run from."""
     here = Path("datasets")
     return here if here.is_dir() else Path(__file__).resolve().parents[2] / "datasets"
-
-
-def parse_bytes(text: str) -> int:
-    """Return a number of bytes given as 512MB, 2GiB or a plain number. Raises UserError."""
-    import re
-
-    from forecastd.errors import UserError
-
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    scale = UNITS.get(match[2].upper()) if match else None
-    if match is None or scale is None:
-        message = f"--memory {text!r} is not a size"
-        raise UserError(message, hint="write for example 512MB or 2GiB")
-    return int(float(match[1]) * scale)

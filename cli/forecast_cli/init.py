@@ -27,6 +27,7 @@ def init(
 ) -> None:
     """Look at a data set and write a config with the reason for each choice. Asks nothing."""
     from forecast_cli.output import note
+    from forecast_cli.stages import stages
     from forecastd.data.roles import infer_roles
     from forecastd.errors import UserError
     from forecastd.files import write_durably
@@ -34,7 +35,8 @@ def init(
     if output.exists() and not force:
         message = f"{output} exists and was not changed"
         raise UserError(message, hint="add --force to replace it, or name another with -o")
-    proposal = infer_roles(data)
+    with stages("look") as report:
+        proposal = infer_roles(data, report)
     text = config_text(proposal, path_beside(data, output), horizon)
     write_durably(output, text.encode())
     for line in summary(proposal):
@@ -62,6 +64,7 @@ def summary(proposal: Proposal) -> list[str]:
     from forecastd.series import format_time
 
     settings, reasons = proposal.settings, proposal.reasons
+    looked_at = proposal.looked_at
     first, last = (
         format_time(time, proposal.frequency) for time in (proposal.first, proposal.last)
     )
@@ -76,6 +79,7 @@ def summary(proposal: Proposal) -> list[str]:
         *([f"  past    {', '.join(settings.past)}"] if settings.past else []),
         *([f"  static  {', '.join(settings.static)}"] if settings.static else []),
         *(f"  without {name}: {reason}" for name, reason in proposal.left_out.items()),
+        *([f"  judged by {looked_at:,} rows from all over the data set"] if looked_at else []),
     ]
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from forecastd.config import DataSettings
 from forecastd.data.frames import gathered_names
 from forecastd.data.layouts import FREQ_COLUMN, frequency_text
+from forecastd.data.preparing import Report
 from forecastd.data.reader import require_columns, schema_of, times_of
 from forecastd.data.sample import Sample, sample_of
 from forecastd.data.survey import narrowed, surveyed
@@ -69,12 +70,13 @@ class Proposal:
     shortest: int = 0
 
 
-def infer_roles(path_text: str) -> Proposal:
+def infer_roles(path_text: str, report: Report = lambda _: None) -> Proposal:
     """Look at a data set and propose settings with its frequency and season, and tell its extent.
 
-    Raises DataError where `roles_of` does, and where the rows have no frequency.
+    report: told how far it is. Raises DataError where `roles_of` does, and where the rows have no
+    frequency.
     """
-    return _with_grid(roles_of(path_text))
+    return _with_grid(roles_of(path_text), report)
 
 
 def roles_of(path_text: str) -> Proposal:
@@ -356,11 +358,11 @@ def _counts_up(stretches: list[pl.DataFrame], identifier: str | None, name: str)
     return len(steps) > 2 and steps.n_unique() == 1 and int(steps[0]) > 0
 
 
-def _with_grid(proposal: Proposal) -> Proposal:
+def _with_grid(proposal: Proposal, report: Report) -> Proposal:
     """Sort the proposed target and add frequency, season and extent."""
     settings = proposal.settings
     few = narrowed(settings)
-    with surveyed(few, Path()) as survey:
+    with surveyed(few, Path(), report=report) as survey:
         proposal.frequency, proposal.season = survey.frequency, survey.season
         proposal.reasons |= {"freq": survey.frequency_reason, "season": survey.season_reason}
         rows_read, columns = survey.intake.rows_read, len(settings.target)
