@@ -203,7 +203,7 @@ class FileSinkHarness:
         return FileSink("out", settings, self._surroundings, position)
 
     def batch(self, lines: list[bytes]) -> ForecastLines:
-        return ForecastLines(lines)
+        return ForecastLines.of(lines)
 
     def arrived(self) -> bytes:
         return self._path.read_bytes()
@@ -225,7 +225,7 @@ class StdoutSinkHarness:
         return StdoutSink("out", settings, self._surroundings, position, descriptor=self._writer)
 
     def batch(self, lines: list[bytes]) -> ForecastLines:
-        return ForecastLines(lines)
+        return ForecastLines.of(lines)
 
     def arrived(self) -> bytes:
         return os.read(self._reader, 1 << 16)
@@ -248,7 +248,7 @@ class ReplySinkHarness:
         return ReplySink("out", ReplySettings(type="reply"), self._surroundings, position)
 
     def batch(self, lines: list[bytes]) -> ForecastLines:
-        return ForecastLines(lines, np.full(len(lines), self._tag, np.int32))
+        return ForecastLines.of(lines, np.full(len(lines), self._tag, np.int32))
 
     def arrived(self) -> bytes:
         return self._client.recv(1 << 16)

@@ -1,50 +1,35 @@
 """NDJSON: lines to columns of observations, columns of forecasts to lines.
 
 docs/formats/ndjson.md describes the fields. Nothing a line contains raises out of the decoder.
+Plain lines take the compiled way, all others codec_text.py, with the same results.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from forecastd.connectors.codec_time import TimeUnit, time_parser
-from forecastd.connectors.contract import ForecastLines, LineBatch
-from forecastd.series import (
-    FloatArray,
-    ForecastBatch,
-    Keys,
-    ObservationBatch,
-    Reject,
-    Signature,
-    format_time,
+from forecastd.connectors.codec_print import form_of, print_lines
+from forecastd.connectors.codec_scan import plan_of, scan
+from forecastd.connectors.codec_text import (
+    REASONS,
+    Found,
+    TextDecoder,
+    TextEncoder,
+    UnknownColumns,
 )
+from forecastd.connectors.codec_time import TimeUnit
+from forecastd.connectors.contract import ForecastLines, LineBatch
+from forecastd.connectors.lines import Lines
+from forecastd.series import ForecastBatch, IntArray, Keys, ObservationBatch, Reject, Signature
 
-KEY_BYTES_MAX = 256
+__all__ = ["REASONS", "Decoded", "Decoder", "Encoder", "UnknownColumns"]
+
 LINE_BYTES_KEPT_MAX = 4096
 """How much of a bad line is kept."""
-SIGNIFICANT_DIGITS = 7
-
-UnknownColumns = Literal["reject", "ignore"]
-Reason = Literal[
-    "bad_json",
-    "not_an_object",
-    "bad_utf8",
-    "wrong_type",
-    "missing_field",
-    "unknown_column",
-    "not_finite",
-    "bad_time",
-    "key_too_long",
-]
-REASONS: tuple[str, ...] = (*get_args(Reason), "line_too_long")
-"""Why a line never becomes an observation; the last one is found by the line splitter."""
 
 
 class Decoded(NamedTuple):
@@ -54,20 +39,12 @@ class Decoded(NamedTuple):
     """
 
     batch: ObservationBatch
-    lines: list[bytes]
+    lines: Sequence[bytes]
     rejects: list[Reject]
 
 
-class _Problem(NamedTuple):
-    reason: Reason
-    detail: str
-
-
 class Decoder:
-    """Reads observations that fit a signature.
-
-    A typed structure is made from the signature once, so that a line costs no Python dictionary.
-    """
+    """Reads observations that fit a signature."""
 
     def __init__(
         self,
@@ -75,202 +52,100 @@ class Decoder:
         unknown_columns: UnknownColumns = "reject",
         time_unit: TimeUnit | None = None,
     ) -> None:
-        self._signature = signature
-        self._record = _line_decoder(signature, forbid_unknown=unknown_columns == "reject")
-        self._time, self._time_format = time_parser(signature.frequency, time_unit)
+        self._static = signature.static
+        self._text = TextDecoder(signature, unknown_columns, time_unit)
+        self._plan = plan_of(signature, time_unit)
+        self._key = signature.target if signature.id is None else None
 
-    def decode(self, lines: LineBatch) -> Decoded:
+    def decode(self, batch: LineBatch) -> Decoded:
         """Return observations and rejects; blank lines are neither."""
-        numbers, records, problems = self._records(lines.lines)
-        columns: list[Sequence[Any]] = (
-            list(zip(*records, strict=True)) if records else [()] * self._column_count
-        )
-        keys, times, values = self._keys(columns), self._times(columns), self._values(columns)
-        good = np.ones(len(records), np.bool_)
-        for row, problem in self._row_problems(keys, times, values):
-            if good[row]:
-                problems.append((numbers[row], problem))
-            good[row] = False
-        rows = np.flatnonzero(good).tolist()
-        static = {
-            name: [_text_or_none(columns[-len(self._signature.static) + i][row]) for row in rows]
-            for i, name in enumerate(self._signature.static)
-        }
-        at = np.array(numbers, np.int64)[rows].tolist()
-        batch = ObservationBatch(
-            Keys.of([keys[row] for row in rows]),
-            np.array([times[row] for row in rows], np.int64),
-            values[rows],
-            static,
-            None if lines.tags is None else lines.tags[at],
+        lines = Lines.of(batch.lines)
+        found = self._found(lines)
+        observations = ObservationBatch(
+            found.keys,
+            found.times,
+            found.values,
+            found.static,
+            None if batch.tags is None else batch.tags[found.numbers],
         )
         rejects = [
             Reject(
-                problem.reason, lines.source, lines.lines[n][:LINE_BYTES_KEPT_MAX], problem.detail
+                problem.reason, batch.source, lines[number][:LINE_BYTES_KEPT_MAX], problem.detail
             )
-            for n, problem in sorted(problems)
+            for number, problem in found.problems
         ]
-        return Decoded(batch, [lines.lines[n] for n in at], rejects)
+        return Decoded(observations, lines.take(found.numbers), rejects)
 
-    @property
-    def _column_count(self) -> int:
-        signature = self._signature
-        return (signature.id is not None) + 1 + len(signature.channels) + len(signature.static)
+    def _found(self, lines: Lines) -> Found:
+        if self._plan is None:
+            return self._text.decode(lines)
+        columns, taken, declined = scan(lines.data, lines.starts, lines.ends, self._plan)
+        if not taken:
+            return self._text.decode(lines)
+        ends = columns.key_ends[: taken + 1]
+        keys = Keys(columns.key_data[: ends[-1]], ends)
+        if self._key is not None:
+            keys = Keys.repeated(self._key, taken)
+        static: dict[str, list[str | None]] = {name: [None] * taken for name in self._static}
+        times, values = columns.times[:taken], columns.values[:taken]
+        plain = Found(columns.numbers[:taken], keys, times, values, static, [])
+        if not declined:
+            return plain
+        others = columns.declined[:declined]
+        return _merged(plain, self._text.decode(lines.take(others)), others)
 
-    def _records(
-        self, lines: list[bytes]
-    ) -> tuple[list[int], list[tuple[Any, ...]], list[tuple[int, _Problem]]]:
-        """Return number and content of the lines that fit, number and problem of the others."""
-        decode, as_tuple = self._record, msgspec.structs.astuple
-        try:
-            return list(range(len(lines))), [as_tuple(decode(line)) for line in lines], []
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # at least one is bad: look at each
-        numbers, records, problems = [], [], []
-        for number, line in enumerate(lines):
-            if not line.strip():
-                continue
-            try:
-                records.append(as_tuple(decode(line)))
-                numbers.append(number)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                problems.append((number, _explain(line, error)))
-        return numbers, records, problems
 
-    def _keys(self, columns: list[Sequence[Any]]) -> list[str]:
-        if self._signature.id is None:
-            return [self._signature.target] * len(columns[0])
-        return [key if type(key) is str else str(key) for key in columns[0]]
+def _merged(plain: Found, text: Found, others: IntArray) -> Found:
+    """Return the rows of both in order of arrival; `text` was found in the lines `others`."""
+    numbers = np.concatenate([plain.numbers, others[text.numbers]])
+    order = np.argsort(numbers)
+    static = {}
+    for name, column in plain.static.items():
+        both = column + text.static[name]
+        static[name] = [both[row] for row in order.tolist()]
+    return Found(
+        numbers[order],
+        _joined(plain.keys, text.keys).take(order),
+        np.concatenate([plain.times, text.times])[order],
+        np.concatenate([plain.values, text.values])[order],
+        static,
+        [(int(others[number]), problem) for number, problem in text.problems],
+    )
 
-    def _times(self, columns: list[Sequence[Any]]) -> list[int | None]:
-        column = columns[0 if self._signature.id is None else 1]
-        return [self._time(stamp) for stamp in column]
 
-    def _values(self, columns: list[Sequence[Any]]) -> FloatArray:
-        first = 1 if self._signature.id is None else 2
-        channels = columns[first : first + len(self._signature.channels)]
-        with np.errstate(over="ignore"):
-            return np.array(channels, np.float64).T.astype(np.float32, order="C")
-
-    def _row_problems(
-        self, keys: list[str], times: list[int | None], values: FloatArray
-    ) -> list[tuple[int, _Problem]]:
-        found = []
-        for row, key in enumerate(keys):
-            if not key:
-                found.append((row, _Problem("missing_field", f"{self._signature.id} is empty")))
-            elif len(key) > KEY_BYTES_MAX // 4 and len(key.encode()) > KEY_BYTES_MAX:
-                detail = f"{self._signature.id} is longer than {KEY_BYTES_MAX} bytes"
-                found.append((row, _Problem("key_too_long", detail)))
-        detail = f"{self._signature.time} is not a time of this model ({self._time_format})"
-        found += [(row, _Problem("bad_time", detail)) for row, t in enumerate(times) if t is None]
-        for row, channel in zip(*np.nonzero(np.isinf(values)), strict=True):
-            detail = f"{self._signature.channels[channel]} is beyond the range of float32"
-            found.append((int(row), _Problem("not_finite", detail)))
-        return found
+def _joined(first: Keys, second: Keys) -> Keys:
+    """Return the keys of two columns that begin at offset 0."""
+    offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])
+    return Keys(np.concatenate([first.data, second.data]), offsets)
 
 
 class Encoder:
-    """Writes forecasts of a signature, one line per (series, origin).
-
-    Entry k (from 1) of each list is the forecast for the cutoff plus k steps of the frequency.
-    Numbers have 7 significant digits; a forecast that is not finite is null.
-    """
+    """Writes forecasts of a signature, one line per (series, origin), as TextEncoder does."""
 
     def __init__(self, signature: Signature) -> None:
-        self._id = signature.id or "unique_id"
-        fields = [("yhat", signature.median)]
-        for level in signature.levels:
-            lower, upper = signature.interval(level)
-            fields += [(f"yhat_lo_{level}", lower), (f"yhat_hi_{level}", upper)]
-        self._fields = fields
-        self._cutoff = lru_cache(maxsize=1 << 16)(
-            lambda time: format_time(time, signature.frequency, zone=signature.time_zone)
-        )
+        self._text = TextEncoder(signature)
+        names = [name for name, _ in self._text.fields]
+        is_count = signature.frequency.kind == "count"
+        quote = b"" if is_count else b'"'
+        encode = msgspec.json.encode
+        pieces = [b"{" + encode(self._text.id) + b':"', b'","cutoff":' + quote]
+        pieces += [b"," + encode(name) + b":[" for name in names]
+        pieces[2] = quote + pieces[2]
+        pieces[3:] = [b"]" + piece for piece in pieces[3:]]
+        kind = 0 if is_count else 2 if signature.time_zone else 1
+        quantiles = [quantile for _, quantile in self._text.fields]
+        self._form = form_of([*pieces, b"]}\n"], quantiles, kind)
 
     def encode(self, batch: ForecastBatch) -> ForecastLines:
         """Return one line with its line end for each forecast, in order."""
-        encode = msgspec.json.Encoder().encode
-        values = round_significant(batch.values)
-        columns = [(name, values[:, :, quantile].tolist()) for name, quantile in self._fields]
-        lines = []
-        for row, (key, origin) in enumerate(zip(batch.keys, batch.origins.tolist(), strict=True)):
-            record = {self._id: key, "cutoff": self._cutoff(origin)}
-            for name, column in columns:
-                record[name] = column[row]
-            lines.append(encode(record) + b"\n")
-        return ForecastLines(lines, batch.tags)
-
-
-def round_significant(values: FloatArray) -> NDArray[np.float64]:
-    """Return values rounded to 7 significant digits, so that they print short and alike."""
-    exact = values.astype(np.float64)
-    size = np.where(np.isfinite(exact) & (exact != 0), np.abs(exact), 1.0)
-    shift = SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(size)).astype(np.int64)
-    # Dividing by a power of ten is exact where multiplying by 1e-k is not.
-    up = 10.0 ** np.clip(shift, 0, None)
-    down = 10.0 ** np.clip(-shift, 0, None)
-    rounded: NDArray[np.float64] = np.rint(exact * up / down) / up * down
-    return rounded
-
-
-def _line_decoder(signature: Signature, *, forbid_unknown: bool) -> Callable[[bytes], Any]:
-    """Return a typed decoder whose fields are id, time, channels, static columns, in order."""
-    columns: list[tuple[str, Any, bool]] = []  # column, type, required
-    if signature.id is not None:
-        columns.append((signature.id, str | int, True))
-    columns.append((signature.time, str | int, True))
-    columns.append((signature.target, float | None, True))
-    columns += [(name, float | None, False) for name in signature.past]
-    columns += [(name, str | int | None, False) for name in signature.static]
-    # Column names need not be Python names, so fields are numbered and renamed.
-    fields: list[Any] = [
-        (f"field_{number}", kind) if required else (f"field_{number}", kind, None)
-        for number, (_, kind, required) in enumerate(columns)
-    ]
-    names = {f"field_{number}": name for number, (name, _, _) in enumerate(columns)}
-    record = msgspec.defstruct(
-        "Line", fields, rename=names, forbid_unknown_fields=forbid_unknown, gc=False
-    )
-    return msgspec.json.Decoder(record).decode
-
-
-class _NotFiniteError(ValueError):
-    """The line contains NaN or Infinity as a bare word."""
-
-
-def _refuse_constant(word: str) -> float:
-    raise _NotFiniteError(word)
-
-
-def _explain(line: bytes, error: Exception) -> _Problem:
-    """Find out why the typed decoder refused a line; slow, for bad lines only."""
-    try:
-        # Integers become floats here, for Python limits the digits of an int.
-        content = json.loads(line.decode(), parse_constant=_refuse_constant, parse_int=float)
-    except UnicodeDecodeError as broken:
-        return _Problem("bad_utf8", f"not UTF-8 at byte {broken.start}")
-    except _NotFiniteError as found:
-        return _Problem("not_finite", f"{found} is not a number in JSON; missing values are null")
-    except RecursionError:
-        return _Problem("bad_json", "nested too deeply")
-    except ValueError as broken:
-        return _Problem("bad_json", str(broken))
-    if not isinstance(content, dict):
-        return _Problem("not_an_object", "a line is one JSON object")
-    reason: Reason = "bad_json"
-    if isinstance(error, msgspec.ValidationError):
-        reason = next(reason for part, reason in _REASON_BY_PHRASE.items() if part in str(error))
-    return _Problem(reason, str(error))
-
-
-_REASON_BY_PHRASE: dict[str, Reason] = {
-    "missing required field": "missing_field",
-    "contains unknown field": "unknown_column",
-    "out of range": "not_finite",
-    "": "wrong_type",
-}
-
-
-def _text_or_none(value: str | int | None) -> str | None:
-    return value if value is None else str(value)
+        data, ends = print_lines(batch, self._form)
+        missing = np.flatnonzero(np.diff(ends, prepend=0) == 0)
+        if not len(missing):
+            return ForecastLines(data, ends, batch.tags)
+        lines = list(ForecastLines(data, ends).lines)
+        others = ForecastBatch(
+            batch.keys.take(missing), batch.origins[missing], batch.values[missing]
+        )
+        for row, line in zip(missing.tolist(), self._text.encode(others), strict=True):
+            lines[row] = line
+        return ForecastLines.of(lines, batch.tags)

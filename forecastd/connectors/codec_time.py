@@ -14,9 +14,11 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 COUNT_MAX = 1 << 53
 """The largest count that every JSON reader keeps exactly."""
 
+UNIT_NS: dict[TimeUnit, int] = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_US = -62_135_596_800_000_000  # 0001-01-01
-_LAST_US = 253_402_300_799_999_999  # the last microsecond of 9999
+FIRST_US = -62_135_596_800_000_000  # 0001-01-01
+LAST_US = 253_402_300_799_999_999  # the last microsecond of 9999
 _CACHE_TEXTS = 1 << 16
 
 
@@ -33,14 +35,13 @@ def time_parser(frequency: Frequency, unit: TimeUnit | None) -> TimeParser:
         return TimeParser(_parse_count, f"an integer of at most {COUNT_MAX}")
     if unit is None:
         return TimeParser(_parse_timestamp, "ISO 8601 text; integers need time_unit")
-    per_unit = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 1}[unit]
-    divisor = 1000 if unit == "ns" else 1
+    unit_ns = UNIT_NS[unit]
 
     def parse(stamp: str | int) -> int | None:
         if type(stamp) is str:
             return _parse_text(stamp)
-        time = int(stamp) * per_unit // divisor
-        return time if _FIRST_US <= time <= _LAST_US else None
+        time = int(stamp) * unit_ns // 1000
+        return time if FIRST_US <= time <= LAST_US else None
 
     return TimeParser(parse, f"ISO 8601 text, or an integer in {unit} since 1970")
 

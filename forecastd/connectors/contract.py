@@ -6,6 +6,7 @@ Everything a connector remembers between two lives comes from the position it is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.connectors.connections import Clock, Connections
-from forecastd.series import Reject
+from forecastd.connectors.lines import Lines
+from forecastd.series import IntArray, Reject
 
 Position = dict[str, Any]
 """A JSON object that only the connector that made it understands. {}: nothing to resume."""
@@ -35,7 +37,7 @@ class LineBatch:
     """
 
     source: str
-    lines: list[bytes]
+    lines: Sequence[bytes]
     tags: Tags | None = None
     rejects: list[Reject] = field(default_factory=list)
 
@@ -45,10 +47,25 @@ class LineBatch:
 
 @dataclass(slots=True)
 class ForecastLines:
-    """Encoded forecasts, each with its line end; tags as in LineBatch."""
+    """Encoded forecasts in one buffer; line i, with its line end, ends at ends[i].
 
-    lines: list[bytes]
+    tags as in LineBatch.
+    """
+
+    data: bytes
+    ends: IntArray
     tags: Tags | None = None
+
+    @classmethod
+    def of(cls, lines: Sequence[bytes], tags: Tags | None = None) -> ForecastLines:
+        """Return the buffer of some lines."""
+        column = Lines.of(lines)
+        return cls(column.data, column.ends, tags)
+
+    @property
+    def lines(self) -> Lines:
+        """The single lines."""
+        return Lines(self.data, np.concatenate([[0], self.ends[:-1]])[: len(self.ends)], self.ends)
 
 
 @dataclass(frozen=True)

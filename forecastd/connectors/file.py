@@ -162,15 +162,15 @@ class FileSource:
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            return Taken([], [])
+            return Taken.nothing()
         if self._descriptor >= 0 and status.st_ino == self._inode:
             if status.st_size >= self._read_bytes:
-                return Taken([], [])
+                return Taken.nothing()
             taken = self._splitter.finish()
             self._start(self._descriptor, 0)
             return taken
         if self._descriptor >= 0 and os.fstat(self._descriptor).st_size > self._read_bytes:
-            return Taken([], [])  # lines came between the last read and the rotation: read first
+            return Taken.nothing()  # lines came between the last read and the rotation: read first
         taken = self._splitter.finish()
         self._start(self._open(self._path), 0)
         return taken
@@ -238,7 +238,7 @@ class FileSink:
 
     def write(self, batch: ForecastLines) -> None:
         """Append the lines."""
-        write_all(self._descriptor, b"".join(batch.lines), str(self._path))
+        write_all(self._descriptor, batch.data, str(self._path))
 
     def flush(self) -> None:
         """Return when the file is on disk. A failed fsync is not tried again: data may be gone."""

@@ -35,6 +35,9 @@ class ReplySink:
         """Send each line to its connection. Does not block: a rest is sent when there is room."""
         if batch.tags is None:
             return
+        if len(batch.tags) and (batch.tags == batch.tags[0]).all():
+            self._connections.send(int(batch.tags[0]), batch.data)
+            return
         by_tag: dict[int, list[bytes]] = {}
         for tag, line in zip(batch.tags.tolist(), batch.lines, strict=True):
             by_tag.setdefault(tag, []).append(line)

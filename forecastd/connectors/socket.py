@@ -20,12 +20,14 @@ from pydantic import Field, model_validator
 from forecastd.config import Duration, Settings
 from forecastd.connectors.connections import Connection
 from forecastd.connectors.contract import LineBatch, Position, SourceEnded, Surroundings
-from forecastd.connectors.lines import Taken, too_long_rejects
+from forecastd.connectors.lines import Lines, Taken, too_long_rejects
 from forecastd.errors import UserError
+from forecastd.series import Reject
 
 STREAMS_MAX = 1024
 STREAM_NAME_CHARACTERS_MAX = 128
 _CONTROL_BYTES_MAX = 1024
+_CONTROL_WORDS = (b'"stream"', b'"end"')
 _BACKLOG = 128
 
 
@@ -106,21 +108,23 @@ class SocketSource:
         if self._closed:
             raise SourceEnded
         self._serve()
-        batch = LineBatch(self.name, [])
+        parts: list[Lines] = []
         tags: list[int] = []
+        rejects: list[Reject] = []
         for connection in self._in_turn():
-            rows = self._share(len(batch))
+            rows = self._share(sum(map(len, parts)) + len(rejects))
             if rows <= 0:
                 break
             taken = self._take(connection, rows)
-            batch.lines += taken.lines
-            tags += [connection.tag] * len(taken.lines)
+            if len(taken.lines):
+                parts.append(taken.lines)
+                tags.append(connection.tag)
             limit = self._surroundings.line_bytes_max
-            batch.rejects += too_long_rejects(self.name, taken, limit)
-        if self._draining and not len(batch):
+            rejects += too_long_rejects(self.name, taken, limit)
+        if self._draining and not parts and not rejects:
             raise SourceEnded
-        batch.tags = np.array(tags, np.int32)
-        return batch
+        tag_column = np.repeat(np.array(tags, np.int32), [len(part) for part in parts])
+        return LineBatch(self.name, Lines.joined(parts), tag_column, rejects)
 
     def position(self) -> Position:
         """Return how many lines of each stream were returned."""
@@ -236,22 +240,29 @@ class SocketSource:
     def _take(self, connection: Connection, rows: int) -> Taken:
         """Take lines of one client; control lines are obeyed and not returned."""
         if not connection.readable:
-            return Taken([], [])
+            return Taken.nothing()
         # A first line may be a control line that must be answered before others are counted.
         taken = connection.splitter.take(rows if connection.greeted else 1)
         if connection.ended and not taken.count and connection.stream is None:
             # A named client sends its torn last line again; for others it is all there will be.
             taken = connection.splitter.finish()
-        lines = [line for line in taken.lines if not self._obey(connection, line)]
+        lines = self._without_control(connection, taken.lines)
         connection.greeted = connection.greeted or taken.count > 0
         taken = Taken(lines, taken.too_long)
         if connection.stream is not None and not connection.waiting:
             self._returned[connection.stream] += taken.count
         return taken
 
+    def _without_control(self, connection: Connection, lines: Lines) -> Lines:
+        """Obey control lines; return the others. What cannot contain one is not looked at."""
+        if not any(lines.may_contain(word) for word in _CONTROL_WORDS):
+            return lines
+        rows = [row for row, line in enumerate(lines) if not self._obey(connection, line)]
+        return lines.take(np.array(rows, np.int64))
+
     def _obey(self, connection: Connection, line: bytes) -> bool:
         """Carry out a control line; return whether it was one."""
-        if len(line) > _CONTROL_BYTES_MAX or not (b'"stream"' in line or b'"end"' in line):
+        if len(line) > _CONTROL_BYTES_MAX or not any(word in line for word in _CONTROL_WORDS):
             return False
         try:
             content = msgspec.json.decode(line)

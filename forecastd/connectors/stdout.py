@@ -32,7 +32,7 @@ class StdoutSink:
 
     def write(self, batch: ForecastLines) -> None:
         """Write the lines. Raises BrokenPipeError when the reader is gone."""
-        write_all(self._descriptor, b"".join(batch.lines), "standard output")
+        write_all(self._descriptor, batch.data, "standard output")
 
     def flush(self) -> None:
         """Do nothing: every write has reached the kernel."""

@@ -17,8 +17,8 @@ from forecastd.connectors.codec_ndjson import (
     Decoded,
     Decoder,
     Encoder,
-    round_significant,
 )
+from forecastd.connectors.codec_text import round_significant
 from forecastd.connectors.contract import LineBatch
 from forecastd.series import ForecastBatch, Frequency, Keys, Signature, format_time
 

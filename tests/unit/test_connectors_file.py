@@ -165,7 +165,7 @@ def open_sink(folder: Path, position: Position | None = None) -> FileSink:
 def test_a_sink_without_a_position_appends(tmp_path: Path) -> None:
     (tmp_path / "out.ndjson").write_text("old\n")
     sink = open_sink(tmp_path)
-    sink.write(ForecastLines([b"new\n"]))
+    sink.write(ForecastLines.of([b"new\n"]))
     sink.close()
     assert (tmp_path / "out.ndjson").read_text() == "old\nnew\n"
 
@@ -176,7 +176,7 @@ def test_a_file_changed_since_the_checkpoint_is_only_appended_to(
 ) -> None:
     path = tmp_path / "out.ndjson"
     sink = open_sink(tmp_path)
-    sink.write(ForecastLines([b"one\n", b"two\n"]))
+    sink.write(ForecastLines.of([b"one\n", b"two\n"]))
     sink.flush()
     position = sink.position()
     (tmp_path / "kept").hardlink_to(path)
@@ -190,7 +190,7 @@ def test_a_file_changed_since_the_checkpoint_is_only_appended_to(
         path.write_text("a file of somebody else\n")
         expected = b"a file of somebody else\nthree\n"
     sink = open_sink(tmp_path, position)
-    sink.write(ForecastLines([b"three\n"]))
+    sink.write(ForecastLines.of([b"three\n"]))
     sink.close()
     assert path.read_bytes() == expected
 
@@ -205,5 +205,5 @@ def test_a_full_disk_is_a_failure_of_a_peer(tmp_path: Path) -> None:
     (tmp_path / "out.ndjson").symlink_to("/dev/full")
     sink = open_sink(tmp_path)
     with pytest.raises(PeerError, match="No space left on device"):
-        sink.write(ForecastLines([b"one\n"]))
+        sink.write(ForecastLines.of([b"one\n"]))
     sink.close()

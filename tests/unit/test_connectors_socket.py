@@ -196,7 +196,7 @@ def test_answers_go_to_the_client_that_asked(served: Served) -> None:
         seen |= dict(zip(batch.lines, batch.tags.tolist(), strict=True))
     lines = [b"to 1\n", b"to 0\n"]
     tags = np.array([seen[b"from 1"], seen[b"from 0"]], np.int32)
-    served.sink.write(ForecastLines(lines, tags))
+    served.sink.write(ForecastLines.of(lines, tags))
     served.sink.flush()
     assert [client.recv(100) for client in clients] == [b"to 0\n", b"to 1\n"]
 
@@ -210,7 +210,7 @@ def test_lines_of_a_client_that_has_left_are_still_used(served: Served) -> None:
     while len(lines) < 100:
         batch = served.source.next_batch()
         lines += batch.lines
-        served.sink.write(ForecastLines([b"answer\n"] * len(batch.lines), batch.tags))
+        served.sink.write(ForecastLines.of([b"answer\n"] * len(batch.lines), batch.tags))
     assert lines == [b"line %d" % number for number in range(100)]
     while len(served.surroundings.connections):
         served.source.next_batch()
@@ -221,7 +221,7 @@ def test_a_client_that_reads_nothing_is_paused_and_closed(served: Served) -> Non
     client.sendall(b"ask\n")
     while not (batch := served.source.next_batch()).lines:
         pass
-    answer = ForecastLines([b"x" * 1000 + b"\n"], batch.tags)
+    answer = ForecastLines.of([b"x" * 1000 + b"\n"], batch.tags)
     connection = served.surroundings.connections._by_tag[int(batch.tags[0])]
     while connection.unsent_bytes <= connections.UNSENT_BYTES_MAX:
         served.sink.write(answer)
@@ -242,7 +242,7 @@ def test_a_flush_gives_up_on_a_client_that_reads_nothing(served: Served) -> None
         pass
     connection = served.surroundings.connections._by_tag[int(batch.tags[0])]
     while connection.unsent_bytes == 0:
-        served.sink.write(ForecastLines([b"x" * 100_000 + b"\n"], batch.tags))
+        served.sink.write(ForecastLines.of([b"x" * 100_000 + b"\n"], batch.tags))
     object.__setattr__(served.surroundings.connections, "_clock", RunningClock())
     served.sink.flush()
     assert connection.deaf

@@ -1,0 +1,40 @@
+"""How codecs are compiled: entry points, their parts, and arrays without reference counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+Bytes = NDArray[np.uint8]
+
+_compile: Any = njit
+_intrinsic: Any = intrinsic
+_pointer_type: Any = types.CPointer
+
+compiled: Callable[[_Function], _Function] = _compile(cache=True, nogil=True)
+"""A function to be called from Python; a second start loads its machine code from disk."""
+
+inlined: Callable[[_Function], _Function] = _compile(nogil=True, forceinline=True)
+"""A part of compiled functions. It takes arrays as `bare`: counted ones cost more than the work.
+
+The cache on disk knows the file of the entry point only: after a change of a part in another file,
+delete __pycache__.
+"""
+
+
+def _bare(_typing: Any, array: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return _pointer_type(array.dtype)(array), generate
+
+
+bare: Callable[[Any], Any] = _intrinsic(_bare)
+"""An array's elements as a pointer, to be indexed while the caller holds the array, unchecked."""
