@@ -16,6 +16,7 @@ import typer
 DEPENDENCIES = [
     "torch",
     "numpy",
+    "numba",
     "pyarrow",
     "polars",
     "typer",
@@ -25,7 +26,6 @@ DEPENDENCIES = [
     "safetensors",
     "aiohttp",
     "prometheus-client",
-    "structlog",
     "tomlkit",
 ]
 GIB = 1 << 30

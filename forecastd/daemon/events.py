@@ -6,18 +6,15 @@ a client chose.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from forecastd.daemon.log_lines import LogLines
 from forecastd.daemon.pipeline import Committed, TickCounts
 
-_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
-_LEVEL = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _STEP_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _BATCH_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 
@@ -32,7 +29,7 @@ class Events:
         self, log_format: str = "auto", level: str = "info", stream: TextIO | None = None
     ) -> None:
         self.registry = CollectorRegistry()
-        self._log = _logger(log_format, level, stream or sys.stderr)
+        self._log = LogLines(log_format, level, stream or sys.stderr)
         self._make_flow_metrics()
         self._make_state_metrics()
 
@@ -198,31 +195,3 @@ class Events:
     def stopped(self, counts: TickCounts) -> None:
         """The last commit is done."""
         self._log.info("stopped", observations=counts.observations, rejected=dict(counts.rejected))
-
-
-class _WithPriority:
-    """Puts the level in front the way the journal reads it: <3> error to <7> debug."""
-
-    def __init__(self, render: Any) -> None:
-        self._render = render
-
-    def __call__(self, logger: Any, method: str, event: Any) -> str:
-        return f"<{_PRIORITY[method]}>{self._render(logger, method, event)}"
-
-
-def _logger(log_format: str, level: str, stream: TextIO) -> Any:
-    under_journal = bool(os.environ.get("JOURNAL_STREAM"))
-    render: Any = structlog.processors.JSONRenderer()
-    if log_format != "json":
-        colors = stream.isatty() and not under_journal and not os.environ.get("NO_COLOR")
-        render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, pad_level=False)
-    processors: list[Any] = [structlog.processors.add_log_level]
-    if under_journal:  # the journal adds its own time
-        processors.append(_WithPriority(render))
-    else:
-        processors += [structlog.processors.TimeStamper(fmt="iso", utc=True), render]
-    return structlog.wrap_logger(
-        structlog.WriteLogger(stream),
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVEL[level]),
-    )

@@ -49,6 +49,31 @@ def test_metrics_and_status_are_what_is_published(served: Served) -> None:
     assert (code, json.loads(body)) == (200, {"series": 3})
 
 
+def test_the_server_is_imported_for_the_first_client() -> None:
+    code = """
+import socket, sys, threading
+from forecastd.daemon.control import Board, ControlServer
+listener = socket.create_server(("127.0.0.1", 0))
+server = ControlServer(Board(lambda: b""), [listener])
+assert "aiohttp" not in sys.modules and "asyncio" not in sys.modules
+with socket.create_connection(listener.getsockname()) as client:
+    client.sendall(b"GET /health HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+    assert client.makefile("rb").readline().startswith(b"HTTP/1.1 200")
+assert "aiohttp" in sys.modules
+server.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_server_nobody_asked_closes() -> None:
+    with tempfile.TemporaryDirectory() as short:
+        made = Served(short)
+        made.server.close()
+        with pytest.raises(ConnectionRefusedError):
+            ask(made.path, "/health")
+
+
 def test_it_closes_twice_without_harm(served: Served) -> None:
     served.server.close()
     served.server.close()
