@@ -26,7 +26,7 @@ def prepare(
 
     from forecast_cli.data_describe import settings_of
     from forecast_cli.output import note, print_json
-    from forecast_cli.stages import stages
+    from forecast_cli.preparing import shown
     from forecastd.data.store import prepare as prepare_store
 
     data, base = settings_of(source)

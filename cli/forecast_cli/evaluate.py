@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forecast_cli.preparing import MemoryOption
+
 if TYPE_CHECKING:  # help does not need it
     from forecastd.artifact import Artifact
     from forecastd.data.store import Store
@@ -34,6 +36,7 @@ def evaluate(
         ),
     ] = Part.TEST,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    memory: MemoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score a model: MAE, RMSE, MASE, WQL, coverage, beside last value and seasonal naive."""
@@ -41,7 +44,7 @@ def evaluate(
     from forecast_cli.output import follow, note, print_json, progress
     from forecastd.evaluation.evaluate import evaluate as score
 
-    with opened(model, data, device, split=part is not Part.ALL) as (trained, store):
+    with opened(model, data, device, split=part is not Part.ALL, memory=memory) as (trained, store):
         begin, end = _rows(trained, store, part, data)
         with progress("evaluating", len(store.times)) as bar:
             result = score(trained, store, begin, end, follow(bar))

@@ -16,13 +16,20 @@ if TYPE_CHECKING:  # help does not need them
 
 @contextlib.contextmanager
 def opened(
-    model: Path, data: str, device: str = "cpu", *, split: bool = False
+    model: Path,
+    data: str,
+    device: str = "cpu",
+    *,
+    split: bool = False,
+    memory: str | None = None,
 ) -> Iterator[tuple[Artifact, Store]]:
     """Load a model and prepare a data set for it; the store is gone when the block ends.
 
     split: the rows will be split as those of the training were, so what that needs is read too.
-    Raises UserError when either is unusable or they do not fit each other.
+    memory: for rows, as a person writes it. Raises UserError when either is unusable or they do
+    not fit each other.
     """
+    from forecast_cli.preparing import shown
     from forecastd import artifact
     from forecastd.data.for_model import store_for_model
 
@@ -31,7 +38,10 @@ def opened(
     also = () if column is None or column in trained.signature.static else (column,)
     with tempfile.TemporaryDirectory(prefix="forecast-") as folder:
         signature, max_gap = trained.signature, trained.max_gap
-        yield trained, store_for_model(signature, max_gap, data, Path(folder) / "store", also)
+        target = Path(folder) / "store"
+        with shown(memory) as how:
+            store = store_for_model(signature, max_gap, data, target, also, how)
+        yield trained, store
 
 
 def split_of(trained: Artifact) -> SplitSettings:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from forecast_cli.preparing import MemoryOption
+
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A model or run folder.")],
@@ -16,6 +18,7 @@ def predict(
         bool, typer.Option("--last", help="Only from the newest observation of each series.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    memory: MemoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Forecast from every origin of a data set, or from the last of each series."""
@@ -24,7 +27,7 @@ def predict(
     from forecastd.scoring.predict import predict as score
 
     with (
-        opened(model, data, device) as (trained, store),
+        opened(model, data, device, memory=memory) as (trained, store),
         progress("forecasting", len(store.times)) as bar,
     ):
         result = score(trained, store, output, last=last, report=follow(bar))

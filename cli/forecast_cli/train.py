@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forecast_cli.preparing import MemoryOption
+
 if TYPE_CHECKING:  # help does not need it
+    from forecastd.data.preparing import Preparing
     from forecastd.training.run import Prepared, Run
     from forecastd.training.trainer import Report
 
@@ -28,6 +31,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run folder.")
     ] = False,
+    memory: MemoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model; writes a run folder with settings, metrics and the model.
@@ -35,13 +39,15 @@ def train(
     Ctrl-C saves the best weights so far and where to go on.
     """
     from forecast_cli.output import note, print_json
+    from forecast_cli.preparing import shown
     from forecastd.training.run import shares_of
 
     flags = {"train.epochs": epochs, "train.device": device, "train.seed": seed}
     texts = {"data.path": data and str(Path(data).expanduser().absolute()), "run.dir": out}
     overrides = [f"{key}={value}" for key, value in flags.items() if value is not None]
     overrides += [f'{key}="{value}"' for key, value in texts.items() if value is not None]
-    prepared = _prepared(config, overrides + (settings or []), resume=resume)
+    with shown(memory) as how:
+        prepared = _prepared(config, overrides + (settings or []), how, resume=resume)
     note(_opening(prepared))
     run, interrupted = _train(prepared)
     metrics, shares = run.artifact.metrics, shares_of(run.outcome)
@@ -62,7 +68,7 @@ def train(
         note(f"next: forecast evaluate {run.folder / 'model'} {_data_path(prepared)}")
 
 
-def _prepared(config: Path, overrides: list[str], *, resume: bool) -> Prepared:
+def _prepared(config: Path, overrides: list[str], how: Preparing, *, resume: bool) -> Prepared:
     from forecastd.config import TrainConfig, load
     from forecastd.errors import ConfigError
     from forecastd.training.run import resume_run, start_run
@@ -71,12 +77,12 @@ def _prepared(config: Path, overrides: list[str], *, resume: bool) -> Prepared:
         if overrides:
             problem = "--resume goes on with the settings of the run; other settings change it"
             raise ConfigError([problem], hint="leave them out, or start a new run")
-        return resume_run(config)
+        return resume_run(config, how)
     loaded = load(TrainConfig, config, overrides=overrides)
     runs = Path(loaded.settings.run.dir).expanduser()
     if loaded.origin("run.dir") != "--set":
         runs = loaded.folder / runs
-    return start_run(loaded.settings, loaded.folder, runs)
+    return start_run(loaded.settings, loaded.folder, runs, how)
 
 
 def _opening(prepared: Prepared) -> str:

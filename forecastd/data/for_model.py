@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from forecastd.data.frames import shape_text
-from forecastd.data.frequency import infer_frequency
+from forecastd.data.frequency import DIFFERENCES_MAX, infer_frequency
+from forecastd.data.preparing import MONTHS_SERIES, PREPARING, Preparing
 from forecastd.data.roles import settings_for_model
 from forecastd.data.store import Store, prepare
 from forecastd.data.table import Columns
@@ -18,7 +19,12 @@ STEP_RATIO_MAX = 1.5
 
 
 def store_for_model(
-    signature: Signature, max_gap: int, path: str, folder: Path, also: tuple[str, ...] = ()
+    signature: Signature,
+    max_gap: int,
+    path: str,
+    folder: Path,
+    also: tuple[str, ...] = (),
+    how: Preparing = PREPARING,
 ) -> Store:
     """Prepare the data set `path` in `folder` with the columns and the grid of a model.
 
@@ -36,7 +42,8 @@ def store_for_model(
     )
     settings = settings_for_model(path, columns, signature.frequency)
     grid = {"season": signature.season, "max_gap": max_gap}
-    store = prepare(settings.model_copy(update=grid), Path.cwd(), folder)
+    settings, here = settings.model_copy(update=grid), Path.cwd()
+    store = prepare(settings, here, folder, memory_bytes=how.memory_bytes, report=how.report)
     _require_shapes(store, signature, path)
     _require_pace(store, signature, path)
     return store
@@ -52,9 +59,12 @@ def _require_shapes(store: Store, signature: Signature, path: str) -> None:
 
 
 def _require_pace(store: Store, signature: Signature, path: str) -> None:
+    # As many series as the judgement looks at: see `frequency_of`.
+    differences = store.offsets - np.arange(store.series_count + 1)
+    enough = max(MONTHS_SERIES, int(np.searchsorted(differences, DIFFERENCES_MAX)))
     times = [
         np.asarray(store.times[rows][store.observed[rows]])
-        for rows in map(store.rows_of, range(store.series_count))
+        for rows in map(store.rows_of, range(min(enough, store.series_count)))
     ]
     times = [stamps for stamps in times if len(stamps) > 2]
     expected = signature.frequency

@@ -90,6 +90,16 @@ class PrepareProgress(NamedTuple):
 Report = Callable[[PrepareProgress], None]
 
 
+class Preparing(NamedTuple):
+    """How to make a store: the budget for rows in memory (None: MEMORY_BYTES), and who is told."""
+
+    memory_bytes: int | None = None
+    report: Report = lambda _: None
+
+
+PREPARING = Preparing()
+
+
 @dataclass
 class Clock:
     """Tells how far a stage is: of `total` rows, where known, at `row_bytes` on disk each."""

@@ -28,6 +28,7 @@ import torch
 from forecastd import __version__, artifact
 from forecastd.artifact import Artifact, Example
 from forecastd.config import DataSettings, TrainConfig
+from forecastd.data.preparing import PREPARING, Preparing
 from forecastd.data.split import settings_for_split, split, without_split_column
 from forecastd.data.split_files import held_out_files
 from forecastd.data.statistics import train_statistics
@@ -92,31 +93,31 @@ class Prepared:
     trainer: Trainer
 
 
-def start_run(config: TrainConfig, base: Path, runs: Path) -> Prepared:
+def start_run(config: TrainConfig, base: Path, runs: Path, how: Preparing = PREPARING) -> Prepared:
     """Prepare the data, and only when it is usable make a run folder in `runs`.
 
     base: where relative paths of the settings start. Raises UserError.
     """
-    store, task = _task(config, base, runs)
+    store, task = _task(config, base, runs, how)
     folder = new_folder(runs, datetime.now(UTC))
     settings = {"settings": config.model_dump(), "base": str(base)}
     write_durably(folder / "config.json", json.dumps(settings, indent=2).encode())
     return Prepared(folder, base, store, task, Trainer(task, folder / "last"))
 
 
-def resume_run(folder: Path) -> Prepared:
+def resume_run(folder: Path, how: Preparing = PREPARING) -> Prepared:
     """Go on with an interrupted run. Raises UserError when that is not possible."""
     folder = folder.resolve()
     config, base = read_config(folder)
-    store, task = _task(config, base, folder.parent)
+    store, task = _task(config, base, folder.parent, how)
     trainer = Trainer(task, folder / "last")
     trainer.resume()
     return Prepared(folder, base, store, task, trainer)
 
 
-def _task(config: TrainConfig, base: Path, runs: Path) -> tuple[Store, Task]:
+def _task(config: TrainConfig, base: Path, runs: Path, how: Preparing) -> tuple[Store, Task]:
     choose_device(config.train.device)  # before the data is prepared
-    material = _material(config, base, runs / "store")
+    material = _material(config, base, runs / "store", how)
     require_trainable(material)
     store = material.store
     signature = signature_of(config, store)
@@ -130,17 +131,22 @@ def _task(config: TrainConfig, base: Path, runs: Path) -> tuple[Store, Task]:
     return store, Task(config, material, vocabulary, spec, pace, clocks)
 
 
-def _material(config: TrainConfig, base: Path, stores: Path) -> Material:
+def _material(config: TrainConfig, base: Path, stores: Path, how: Preparing) -> Material:
     """Prepare the data and split it. Raises UserError."""
+
+    def made(data: DataSettings, name: str) -> Store:
+        folder, (memory_bytes, report) = stores / name, how
+        return prepare(data, base, folder, memory_bytes=memory_bytes, report=report)
+
     data = settings_for_split(config.data, config.split)
-    store = prepare(data, base, stores / _store_name(data))
+    store = made(data, _store_name(data))
     parts = split(store, config.split)
     store = without_split_column(store, config.data)
     valid_store = None
     if config.split.by == "files":
         held = held_out_files(config.data, config.split, store, base)
         if valid := held["valid"]:
-            valid_store = prepare(valid, base, stores / f"valid-{_store_name(valid)}")
+            valid_store = made(valid, f"valid-{_store_name(valid)}")
     return Material(store, parts, train_statistics(store, parts), valid_store)
 
 

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from forecast_cli.data_prepare import parse_bytes
 from forecast_cli.main import app
+from forecast_cli.preparing import parse_bytes
 from forecastd.data.catalogue import names_in, read_card
 from forecastd.data.reader import read_frame
 from forecastd.data.store import open_store
