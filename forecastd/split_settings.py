@@ -58,6 +58,17 @@ class SplitSettings(BaseModel):
         require_split(self.by, parts, self.gap, self.column)
         return self
 
+    def words(self) -> str:
+        """Say in a line how rows are split."""
+        given = {"train": self.train, "valid": self.valid, "test": self.test, "gap": self.gap}
+        said = [f"{name} {value}" for name, value in given.items() if value not in (None, 0)]
+        column = f" by the values of {self.column!r}" if self.column else ""
+        rest = {"files": "; data.path trains", "series": "; all other series train"}.get(
+            self.by, "; the rows before train"
+        )
+        rest = rest if self.train is None else ""
+        return f"split by {self.by}{column}: {', '.join(said) or 'no part is held out'}{rest}"
+
     def misfit(self, path: str, roles: Mapping[str, str | None], *, wide: bool) -> str | None:
         """Say in a sentence what does not go with [data]; None if all does.
 

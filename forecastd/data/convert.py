@@ -14,6 +14,7 @@ from pyarrow import ipc, parquet
 
 from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_inputs
+from forecastd.data.frames import is_frame
 from forecastd.data.inputs import FORMATS, inputs_of
 from forecastd.data.layouts import is_rolled
 from forecastd.data.piles import sorted_frames
@@ -67,6 +68,10 @@ def write_frames(schema: pl.Schema, frames: Iterator[pl.DataFrame], target: Path
     if target.suffix.lower() not in _WRITERS:
         message = f"{target} ends in {target.suffix or 'no suffix'}, which is no known format"
         raise UserError(message, hint=f"known: {', '.join(FORMATS)}")
+    framed = [name for name, kind in schema.items() if is_frame(kind)]
+    if framed and target.suffix.lower() not in _KEEPS_FRAMES:
+        message = f"column {framed[0]!r} holds frames, which a {target.suffix} file cannot"
+        raise UserError(message, hint="write a Parquet or an Arrow file")
     rows = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +178,9 @@ _WRITERS: dict[str, type[_Writer]] = {
     ".feather": _IpcWriter,
     ".ipc": _IpcWriter,
 }
+
+
+_KEEPS_FRAMES = {".parquet", ".arrow", ".feather", ".ipc"}
 
 
 def _arrow_schema(schema: pl.Schema) -> pa.Schema:

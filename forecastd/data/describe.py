@@ -13,6 +13,7 @@ import polars as pl
 
 from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_inputs
+from forecastd.data.frames import is_frame, type_text
 from forecastd.data.inputs import inputs_of
 from forecastd.data.lengths import Padding, padding_of
 from forecastd.data.preparing import Report
@@ -129,7 +130,8 @@ def describe_columns(data: DataSettings, base: Path) -> list[ColumnFacts]:
 
 def _cleared(column: pl.Series, data: DataSettings) -> pl.Series:
     """Put nulls for the sentinels of the columns they belong to."""
-    if not data.sentinels or column.name not in {*data.target, *data.past}:
+    numbers = {*data.target, *data.past}
+    if not data.sentinels or column.name not in numbers or is_frame(column.dtype):
         return column
     hits = column.cast(pl.Float64).is_in(data.sentinels).fill_null(value=False)
     return column.zip_with(
@@ -139,6 +141,6 @@ def _cleared(column: pl.Series, data: DataSettings) -> pl.Series:
 
 def _type_name(kind: pl.DataType) -> str:
     if not isinstance(kind, pl.Datetime):
-        return str(kind)
+        return type_text(kind)
     zone = f", {kind.time_zone}" if kind.time_zone else ""
     return f"Datetime({kind.time_unit}{zone})"

@@ -18,6 +18,8 @@ from forecastd.errors import DataError
 
 ELEMENTS_MAX = 4096
 """Elements of all frames of a row: each is a channel of the store and an input of the network."""
+CELLS_MAX = 1 << 23
+"""Numbers of rows with frames that are read at once, whatever the memory that is given."""
 TENSOR = "arrow.fixed_shape_tensor"
 Shapes = Mapping[str, Sequence[int]]
 
@@ -51,6 +53,13 @@ def is_frame(kind: pl.DataType) -> bool:
 def shape_text(shape: Sequence[int]) -> str:
     """Return a shape as people write it: 3x64x64."""
     return "x".join(map(str, shape))
+
+
+def type_text(kind: pl.DataType) -> str:
+    """Return a type as people read it; of frames the shape and the type of an element."""
+    if not is_frame(kind):
+        return str(kind)
+    return f"frames of {shape_text(_shape_of(kind))} {_element(kind)}"
 
 
 def shapes_in(schema: Mapping[str, pl.DataType], past: Sequence[str]) -> dict[str, list[int]]:
@@ -93,14 +102,8 @@ def _tensor(kind: pl.DataType) -> dict[str, list[int]] | None:
 
 def _shape(name: str, kind: pl.DataType) -> list[int]:
     """Return the shape of a column of frames. Raises DataError where it cannot be read."""
-    tensor = _tensor(kind)
-    storage = kind.ext_storage() if isinstance(kind, pl.BaseExtension) else kind
-    assert isinstance(storage, pl.Array)
-    shape = list(storage.shape) if tensor is None else tensor["shape"]
-    order = [] if tensor is None else tensor.get("permutation", [])
-    element: Any = storage
-    while isinstance(element, pl.Array):
-        element = element.inner
+    shape, element = _shape_of(kind), _element(kind)
+    order = (_tensor(kind) or {}).get("permutation", [])
     if not (element.is_numeric() or element == pl.Boolean):
         message = f"the frames in column {name!r} hold {element}, no numbers"
         raise DataError(message, hint="convert them first, or leave the column out of past")
@@ -111,3 +114,20 @@ def _shape(name: str, kind: pl.DataType) -> list[int]:
         message = f"the frames in column {name!r} of shape {shape_text(shape)} have no element"
         raise DataError(message, hint="leave the column out of past")
     return shape
+
+
+def _shape_of(kind: pl.DataType) -> list[int]:
+    tensor = _tensor(kind)
+    if tensor is not None:
+        return tensor["shape"]
+    assert isinstance(kind, pl.Array)
+    return list(kind.shape)
+
+
+def _element(kind: pl.DataType) -> pl.DataType:
+    """Return the type of an element of frames."""
+    element: Any = kind.ext_storage() if isinstance(kind, pl.BaseExtension) else kind
+    while isinstance(element, pl.Array):
+        element = element.inner
+    found: pl.DataType = element
+    return found

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from forecastd.config import DataSettings
-from forecastd.data.frames import gathered_names
+from forecastd.data.frames import gathered_names, type_text
 from forecastd.data.layouts import FREQ_COLUMN, frequency_text
 from forecastd.data.preparing import Report
 from forecastd.data.reader import require_columns, schema_of, times_of
@@ -189,7 +189,7 @@ class _Sorted:
             elif kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum):
                 columns.texts.append(name)
             else:
-                columns.left_out[name] = f"of type {kind}"
+                columns.left_out[name] = f"of type {type_text(kind)}"
         return columns
 
     def _add_number(self, sample: Sample, name: str) -> None:

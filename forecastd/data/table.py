@@ -16,7 +16,7 @@ import polars as pl
 
 from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_file, schema_of_inputs
-from forecastd.data.frames import Shapes, is_frame, shapes_in, spread, spread_names
+from forecastd.data.frames import CELLS_MAX, Shapes, is_frame, shapes_in, spread, spread_names
 from forecastd.data.inputs import Inputs, inputs_of, is_uri
 from forecastd.data.layouts import SERIES_AT_ONCE, columns_rolled, is_rolled, unrolled
 from forecastd.data.reader import (
@@ -182,7 +182,8 @@ def batches_of(
         wide = Wide(data.target, data.time, rows, kind, read, (WIDE_ID, WIDE_TARGET))
         frames = wide.folded(batch_rows)
     else:
-        frames = read(numbers, SERIES_AT_ONCE if rolled else batch_rows)
+        some = max(1, CELLS_MAX // len(columns.channels)) if shapes else batch_rows
+        frames = read(numbers, SERIES_AT_ONCE if rolled else min(batch_rows, some))
     first = next(frames, None)
     if first is None:
         first = pl.DataFrame(schema=wanted).select(needed)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
@@ -23,7 +22,7 @@ from forecastd.data.for_model import store_for_model
 from forecastd.data.frames import ELEMENTS_MAX
 from forecastd.data.lanes import Shape, pieces_of, sweep_plan, walk
 from forecastd.data.store import Store, prepare
-from forecastd.errors import DataError
+from forecastd.errors import DataError, UserError
 from forecastd.training.run import start_run
 
 ROWS = 120
@@ -208,5 +207,11 @@ def test_commands_that_look_at_a_data_set_take_frames(tmp_path: Path) -> None:
         for source in (path, toml):
             said = CliRunner().invoke(app, ["data", *words, str(source), "--json"])
             assert said.exit_code == 0, said.output
-    frame = pl.read_parquet_schema(path)
-    assert "img" in frame
+    assert "frames of 2x3 Float32" in toml.read_text()
+    for suffix in (".arrow", ".parquet"):
+        said = CliRunner().invoke(app, ["data", "convert", str(path), str(tmp_path / f"o{suffix}")])
+        assert said.exit_code == 0, said.output
+        assert made(tmp_path / f"o{suffix}").columns.frames == {"img": [2, 3]}
+    said = CliRunner().invoke(app, ["data", "convert", str(path), str(tmp_path / "o.csv")])
+    assert isinstance(said.exception, UserError)
+    assert said.exception.message == "column 'img' holds frames, which a .csv file cannot"

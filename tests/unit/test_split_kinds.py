@@ -271,6 +271,23 @@ def test_settings_that_contradict_each_other_are_one_sentence(
     assert words in problem
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "split by time: valid 0.1, test 0.1; the rows before train"),
+        ({"gap": "1d", "train": 0.5}, "split by time: train 0.5, valid 0.1, test 0.1, gap 1d"),
+        (
+            {"by": "series", "column": "fold", "test": ["3"]},
+            "split by series by the values of 'fold': test ['3']; all other series train",
+        ),
+        ({"by": "files", "test": "t.csv"}, "split by files: test t.csv; data.path trains"),
+        ({"valid": 0, "test": 0}, "split by time: no part is held out; the rows before train"),
+    ],
+)
+def test_a_split_is_said_in_a_line(given: dict[str, Any], words: str) -> None:
+    assert SplitSettings.model_validate(given).words() == words
+
+
 def test_settings_survive_the_artifact(tmp_path: Path) -> None:
     for one in (
         {"by": "ranges", "test": [date(2013, 1, 4), date(2013, 2, 1)]},
