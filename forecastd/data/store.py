@@ -17,16 +17,14 @@ from numpy.typing import NDArray
 
 from forecastd.config import DataSettings
 from forecastd.data.building import build, decoded
-from forecastd.data.frequency import infer_frequency, infer_season
 from forecastd.data.gathering import Old, Source
 from forecastd.data.giving_back import give_back
-from forecastd.data.grid import default_max_gap, missing_stamps
 from forecastd.data.inputs import Inputs, inputs_of
 from forecastd.data.preparing import PrepareProgress as PrepareProgress
 from forecastd.data.preparing import PrepareReport as PrepareReport
-from forecastd.data.preparing import memory_for, set_frequency
+from forecastd.data.preparing import memory_for
 from forecastd.data.staging import staging_for
-from forecastd.data.table import Columns, Table, channels_of, resolve
+from forecastd.data.table import Columns, channels_of, resolve
 from forecastd.errors import DataError
 from forecastd.series import FloatArray, Frequency, IntArray, Signature
 
@@ -83,25 +81,6 @@ class Store:
             time_zone=self.columns.time_zone,
             frames=self.columns.frames,
         )
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Sorted rows of a table, repeats dropped, with the holes between neighbours.
-
-    rows: [M] rows of the table. times, series: [M]. repeats, steps_back: counts of what was found.
-    """
-
-    rows: IntArray
-    times: IntArray
-    series: IntArray
-    repeats: int
-    steps_back: int
-
-    def by_series(self, values: NDArray[Any], count: int) -> list[NDArray[Any]]:
-        """Cut an array of M rows into one array per series."""
-        ends = np.searchsorted(self.series, np.arange(1, count))
-        return np.split(values, ends)
 
 
 def prepare(
@@ -181,78 +160,6 @@ def open_store(folder: Path) -> Store:
     if not whole:
         raise _damaged(folder)
     return store
-
-
-def sorted_grid(table: Table) -> Grid:
-    """Sort the rows of a table and drop repeats; the first in file order stays."""
-    by_series = np.argsort(table.series, kind="stable")
-    times, series = table.times[by_series], table.series[by_series]
-    same = series[1:] == series[:-1]
-    steps_back = int(np.count_nonzero((times[1:] < times[:-1]) & same))
-    rows = table.order() if steps_back else by_series
-    times, series = table.times[rows], table.series[rows]
-    repeat = np.zeros(len(rows), bool)
-    repeat[1:] = (times[1:] == times[:-1]) & (series[1:] == series[:-1])
-    kept = ~repeat
-    repeats = int(np.count_nonzero(repeat))
-    return Grid(rows[kept], times[kept], series[kept], repeats, steps_back)
-
-
-def frequency_of(table: Table, grid: Grid, data: DataSettings) -> tuple[Frequency, str]:
-    """Return the frequency the settings name, or the one the stamps show, and why.
-
-    Raises DataError where the setting does not fit the kind of the time column.
-    """
-    if data.freq is None:
-        times = grid.by_series(grid.times, len(table.keys))
-        return infer_frequency(times, counted=table.counted)
-    return set_frequency(data, table.counted), "set in [data]"
-
-
-def season_of(
-    table: Table, grid: Grid, data: DataSettings, frequency: Frequency
-) -> tuple[int, str]:
-    """Return the season the settings name, or the one the target shows, and why."""
-    if data.season is not None:
-        return data.season, "set in [data]"
-    target = table.values[grid.rows, 0]
-    last, now = _neighbours(grid)
-    steps = np.maximum(np.where(last[1], frequency.steps_between(last[0], now), 1), 1)
-    placed = []
-    for values, moves in zip(
-        grid.by_series(target, len(table.keys)),
-        grid.by_series(steps, len(table.keys)),
-        strict=True,
-    ):
-        places = np.cumsum(moves) - moves[0]
-        # A series that is mostly hole keeps its order but not its grid: bounded memory.
-        if places[-1] > 4 * len(values) + 1000:
-            placed.append(values)
-            continue
-        line = np.full(int(places[-1]) + 1, np.nan, np.float32)
-        line[places] = values
-        placed.append(line)
-    return infer_season(placed, frequency)
-
-
-def gap_limit(data: DataSettings, season: int) -> int:
-    """Return the longest hole in steps that is filled."""
-    return default_max_gap(season) if data.max_gap is None else data.max_gap
-
-
-def holes_of(grid: Grid, frequency: Frequency, max_gap: int) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Return for each row of the grid the steps to fill before it, and whether it is a reset."""
-    (last, has_last), now = _neighbours(grid)
-    holes, reset = missing_stamps(last, now, frequency, max_gap)
-    return np.where(has_last, holes, 0), reset & has_last
-
-
-def _neighbours(grid: Grid) -> tuple[tuple[IntArray, NDArray[np.bool_]], IntArray]:
-    """Return the stamp before each row with whether there is one, and the row's own stamp."""
-    last = np.concatenate([grid.times[:1], grid.times[:-1]])
-    has_last = np.zeros(len(grid.times), bool)
-    has_last[1:] = grid.series[1:] == grid.series[:-1]
-    return (np.where(has_last, last, grid.times), has_last), grid.times
 
 
 def _fingerprint(data: DataSettings, inputs: Inputs) -> str:
