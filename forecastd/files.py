@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from forecastd.errors import UserError
@@ -24,10 +24,16 @@ def write_durably(path: Path, content: bytes) -> None:
 
     Raises UserError when the folder cannot be written.
     """
+    write_pieces_durably(path, [content])
+
+
+def write_pieces_durably(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Replace `path` by pieces that follow one another, as `write_durably` does."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
         publish_file(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):

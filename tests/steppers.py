@@ -56,6 +56,7 @@ class MeanStepper:
             row["network.count"] += 1
             row["last_time"] = batch.times[index]
             row["steps"] += 1
+            self.arena.mark(slot)
             used.append(index)
             means.append(row["encoder.sum"] / row["network.count"])
         level = np.array(means, np.float32)[:, None, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from forecastd.daemon.dead_letter import DeadLetter
 from forecastd.daemon.events import Events
 from forecastd.daemon.notify import Notifier
 from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Translation
-from forecastd.daemon.restart import FolderLock, restore
+from forecastd.daemon.restart import FolderLock, carry_evicted, restore
 from forecastd.daemon.settings import (
     DaemonSettings,
     ModelSettings,
@@ -28,9 +28,10 @@ from forecastd.daemon.settings import (
     load_settings,
 )
 from forecastd.daemon.supervisor import Reload, Supervisor, Tellers
-from forecastd.errors import ArtifactError
+from forecastd.errors import ArtifactError, UserError
 from forecastd.features.vocabulary import Vocabulary
-from forecastd.runtime.arena import BOOKKEEPING
+from forecastd.runtime.arena import BOOKKEEPING, ArenaSnapshot
+from forecastd.runtime.evicted import Rows
 from forecastd.runtime.opening import Tell, open_model
 from forecastd.runtime.stepper import Stepper
 
@@ -127,7 +128,8 @@ def _open(
 ) -> Pipeline:
     """Restore states and open everything at the positions that belong to them."""
     settings, places = loaded.settings, Places(loaded)
-    positions = restore(stepper, places.checkpoint)
+    evict = settings.model.when_full == "evict"
+    positions = restore(stepper, places.checkpoint, evict=evict)
     dead_letter = DeadLetter(places.dead_letter, settings.dead_letter.bytes_max)
     stack.callback(dead_letter.close)
     connectors = Connectors({}, {})
@@ -162,7 +164,13 @@ def _open_sink(name: str, settings: Any, surroundings: Surroundings, position: A
 
 def _load(models: Models, loaded: Loaded[DaemonSettings], tell: Tell) -> Stepper:
     model = loaded.settings.model
-    return models.load(Places(loaded).model, model.device, model.series_max, tell)
+    stepper = models.load(Places(loaded).model, model.device, model.series_max, tell)
+    if model.memory_max is not None and stepper.arena.limit_memory(model.memory_max):
+        fitting = stepper.arena.series_max
+        tell(f"memory_max holds {fitting:,} series, so series_max is {fitting:,}")
+        if problem := loaded.settings.eviction_problem(fitting):
+            raise UserError(problem, hint="raise model.memory_max, or lower limits.batch_rows")
+    return stepper
 
 
 def _translation(stepper: Stepper, settings: ModelSettings) -> Translation:
@@ -204,7 +212,8 @@ def _build_reload(
     """Read the configuration and the model again. Raises UserError; changes nothing."""
     loaded = origin.load()
     new = _load(models, loaded, tell)
-    states = carry_states(old, new, models)
+    evict = loaded.settings.model.when_full == "evict"
+    states = carry_states(old, new, models, Places(running).state_dir, evict=evict)
     before, after = running.settings.model_dump(), loaded.settings.model_dump()
     needs_restart = [key for key in after if key not in _RELOADABLE and after[key] != before[key]]
     return Reload(
@@ -216,29 +225,42 @@ def _build_reload(
     )
 
 
-def carry_states(old: Stepper, new: Stepper, models: Models) -> str:
+def carry_states(old: Stepper, new: Stepper, models: Models, folder: Path, *, evict: bool) -> str:
     """Bring the states of one model into another; return in words what became of them.
 
     The same model keeps all. A model of equal layout, signature and categories keeps what the
     encoder remembers of each series (its scale and last values) and begins the rest anew: hidden
-    states have a meaning for their own weights only. Any other model begins anew.
+    states have a meaning for their own weights only. Any other model begins anew. The same holds
+    for evicted series, whose new rows go to a new file in `folder`.
     """
-    snapshot = old.arena.snapshot()
+    told, change = _carry_live(old, new, models)
+    carry_evicted(old.arena, new.arena, folder, change, evict=evict)
+    return told
+
+
+def _carry_live(
+    old: Stepper, new: Stepper, models: Models
+) -> tuple[str, Callable[[Rows], Rows] | None]:
+    """Return also what changes other rows in the same way; None: they begin anew."""
+    snapshot = old.arena.view()
     if len(snapshot.keys) > new.arena.series_max:
         message = f"{len(snapshot.keys)} series are live, more than the new series_max"
         raise ArtifactError(message, hint=f"set series_max to {len(snapshot.keys)} or more")
     layout = new.arena.layout
     if layout != old.arena.layout or new.signature != old.signature:
-        return "begun anew: the model has another shape"
+        return "begun anew: the model has another shape", None
     if new.digest == old.digest:
         new.arena.restore(snapshot)
-        return "kept"
+        return "kept", lambda rows: rows
     if not models.same_vocabulary(old, new):
-        return "begun anew: the model has other categories"
-    slots, _ = new.arena.claim(snapshot.keys)
+        return "begun anew: the model has other categories", None
     bookkeeping = {name for name, _ in BOOKKEEPING}
     names = layout.names or ()
     kept = [name for name in names if name.startswith("encoder.") or name in bookkeeping]
-    for name in [*kept, *(["codes"] if "codes" in names else [])]:
-        new.arena.rows[name][slots] = snapshot.rows[name]
-    return f"kept for the encoder ({len(kept)} fields), begun anew for the network"
+    copied = [*kept, *(["codes"] if "codes" in names else [])]
+
+    def change(rows: Rows) -> Rows:
+        return new.arena.begun_anew(rows, copied)
+
+    new.arena.restore(ArenaSnapshot(snapshot.keys, change(snapshot.rows)))
+    return f"kept for the encoder ({len(kept)} fields), begun anew for the network", change

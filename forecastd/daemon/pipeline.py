@@ -155,7 +155,8 @@ class Pipeline:
         """Make everything up to now durable.
 
         1. Sinks are flushed, and the dead-letter file, so no state is newer than its forecasts.
-        2. States and positions become durable as one file; the old one exists until then.
+        2. States and positions become durable as one file; the old one exists until then, and the
+           file of evicted series, which only grows, is durable before.
         3. Sources are acknowledged: only now may a peer forget what it sent.
 
         A crash before 2 ends goes back to the old positions: the same forecasts come again, with
@@ -189,9 +190,12 @@ class Pipeline:
 
     def swap(self, stepper: Stepper, translation: Translation) -> None:
         """Go on with another model, and commit so that a new start finds its states."""
+        left = self.stepper.arena.evicted
         self.stepper, self.translation = stepper, translation
         self._changed = True
         self.commit()
+        if left is not None:
+            left.close()
 
     def drain(self) -> None:
         """Let sources give what has arrived and then end."""
@@ -203,6 +207,8 @@ class Pipeline:
         self.connectors.close()
         if self._dead_letter is not None:
             self._dead_letter.close()
+        if self.stepper.arena.evicted is not None:
+            self.stepper.arena.evicted.close()
 
     def _process(self, lines: LineBatch, counts: TickCounts) -> None:
         decoded = self.translation.decoder.decode(lines)
@@ -237,10 +243,14 @@ class Pipeline:
     def _save(self, positions: dict[str, Any]) -> int:
         if self._checkpoint_path is None:
             return 0
-        snapshot = self.stepper.arena.snapshot()
-        return checkpoint.save(
-            self._checkpoint_path, Checkpoint(self.stepper.digest, snapshot, positions)
-        )
+        arena = self.stepper.arena
+        evicted = None if arena.evicted is None else arena.evicted.settle()
+        content = Checkpoint(self.stepper.digest, arena.view(), positions, evicted)
+        size_bytes = checkpoint.save(self._checkpoint_path, content)
+        arena.clean()
+        if arena.evicted is not None:
+            arena.evicted.settled()
+        return size_bytes
 
 
 _REFUSED = {

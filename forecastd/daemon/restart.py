@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from forecastd.errors import ArtifactError, UserError
 from forecastd.runtime import checkpoint
+from forecastd.runtime.arena import Arena
+from forecastd.runtime.evicted import Evicted, Rows
 from forecastd.runtime.stepper import Stepper
 
 
@@ -39,20 +42,52 @@ class FolderLock:
         self._descriptor = -1
 
 
-def restore(stepper: Stepper, path: Path) -> dict[str, Any]:
+def restore(stepper: Stepper, path: Path, *, evict: bool = False) -> dict[str, Any]:
     """Put the states of a checkpoint into a stepper; return the positions, {} if there are none.
 
-    Raises ArtifactError when the checkpoint is damaged, newer, of another model, or too large.
+    evict: the arena evicts into the folder of `path` when it is full. Raises ArtifactError when
+    the checkpoint is damaged, older, newer, of another model, or too large.
     """
-    found = checkpoint.load(path, stepper.arena.layout)
+    arena = stepper.arena
+    found = checkpoint.load(path, arena.layout)
     if found is None:
+        if evict:
+            arena.evicted = Evicted(path.parent, arena.layout.itemsize)
         return {}
     if found.digest != stepper.digest:
         message = f"the checkpoint {path} was made by another model"
         raise ArtifactError(message, hint="use that model, or move the file away to start fresh")
     series = len(found.snapshot.keys)
-    if series > stepper.arena.series_max:
+    if series > arena.series_max:
         message = f"the checkpoint {path} has {series} series, more than series_max"
         raise ArtifactError(message, hint=f"set series_max to {series} or more")
-    stepper.arena.restore(found.snapshot)
+    if not evict and found.evicted is not None and len(found.evicted.keys):
+        raise _needs_eviction(len(found.evicted.keys))
+    if evict:
+        arena.evicted = Evicted(path.parent, arena.layout.itemsize, found.evicted)
+    arena.restore(found.snapshot)
     return found.positions
+
+
+def carry_evicted(
+    old: Arena, new: Arena, folder: Path, change: Callable[[Rows], Rows] | None, *, evict: bool
+) -> None:
+    """Bring evicted series into the arena of another model.
+
+    change: what becomes of their rows; None: they begin anew. Raises ArtifactError when there are
+    any and the new arena is not to evict.
+    """
+    count = 0 if old.evicted is None or change is None else len(old.evicted)
+    if not evict:
+        if count:
+            raise _needs_eviction(count)
+        return
+    new.evicted = Evicted(folder, new.layout.itemsize)
+    if old.evicted is not None and change is not None:
+        for keys, rows in old.evicted.chunks():
+            new.evicted.put(keys, change(rows))
+
+
+def _needs_eviction(count: int) -> ArtifactError:
+    message = f"{count} series are evicted, which refusing new ones would forget"
+    return ArtifactError(message, hint='set when_full to "evict"')

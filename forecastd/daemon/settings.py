@@ -34,7 +34,15 @@ class ModelSettings(Settings):
     path: str = Field(description="folder of the artifact, or of the run that made it")
     device: str = Field("cpu", pattern=DEVICE_PATTERN)
     series_max: int = Field(
-        100_000, ge=1, le=100_000_000, description="live series; more are refused"
+        100_000, ge=1, le=100_000_000, description="series with a row in memory"
+    )
+    memory_max: int | None = Field(
+        None, ge=1 << 20, description="bytes for the rows of series; lowers series_max if need be"
+    )
+    when_full: Literal["refuse", "evict"] = Field(
+        "refuse",
+        description="what to do with a new series when all rows are taken: refuse its observations,"
+        " or keep the longest idle series on disk until it returns",
     )
     unknown_columns: UnknownColumns = Field(
         "reject", description="what to do with a line that has other columns than the model's"
@@ -118,7 +126,17 @@ class DaemonSettings(Settings):
         if len(set(paths)) < len(paths):
             message = "two file sinks have the same path"
             raise ValueError(message)
+        if problem := self.eviction_problem(self.model.series_max):
+            raise ValueError(problem)
         return self
+
+    def eviction_problem(self, series_max: int) -> str | None:
+        """Say what is wrong when one batch can have more series than there are rows."""
+        if self.model.when_full == "refuse" or series_max >= self.limits.batch_rows:
+            return None
+        return (
+            f"to evict, limits.batch_rows must be at most the {series_max} rows of model.series_max"
+        )
 
 
 class Places:

@@ -17,7 +17,7 @@ from forecastd.runtime.key_probing import DEAD, Bytes, Column, Parts, Seed, Word
 from forecastd.series import IntArray, Keys
 
 _Kind = TypeVar("_Kind", bound=np.generic)
-FIXED_SEED: Seed = (np.uint64(0), np.uint64(0))
+_FIXED_SEED: Seed = (np.uint64(0), np.uint64(0))
 """For checksums that have to be the same in the next process."""
 
 _FILLED_MAX = 0.6
@@ -94,6 +94,11 @@ class KeyTable:
         probing.delete(slots, self._parts)
         self._live -= len(slots)
 
+    def drop_last(self, count: int) -> None:
+        """Forget the keys at the last `count` slots, all live; `end` sinks."""
+        self.delete(np.arange(self.end - count, self.end))
+        self.end -= count
+
     def move_last(self, targets: IntArray) -> None:
         """Give the keys at the last slots those of `targets`, which are free; `end` sinks."""
         sources = np.arange(self.end - len(targets), self.end)
@@ -145,12 +150,16 @@ class KeyTable:
         self._heap_end, self._garbage_bytes = len(kept.data), 0
 
 
-def checksums(rows: Bytes, seed: Seed = FIXED_SEED) -> Words:
-    """Return the SipHash of each row of bytes: [n]."""
-    sums = np.empty(len(rows), np.uint64)
-    flat = rows.reshape(-1)
+def checksums(rows: Bytes) -> Words:
+    """Return the SipHash of each row of bytes, the same in every process: [n]."""
     offsets = np.arange(len(rows) + 1, dtype=np.int64) * rows.shape[1]
-    probing.hash_all(flat, offsets, seed, sums)
+    return key_checksums(Keys(rows.reshape(-1), offsets))
+
+
+def key_checksums(keys: Keys) -> Words:
+    """Return the SipHash of each key, the same in every process: [n]."""
+    sums = np.empty(len(keys), np.uint64)
+    probing.hash_all(*_writable(keys), _FIXED_SEED, sums)
     return sums
 
 

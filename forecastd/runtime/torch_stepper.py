@@ -80,14 +80,15 @@ class TorchStepper:
         forecasts = ForecastBatch(batch.keys.take(order), batch.times[order], values[order], tags)
         return StepResult(forecasts, sorted(refused), filled, resets)
 
-    def _introduce(self, batch: ObservationBatch, slots: IntArray, new: list[int]) -> None:
+    def _introduce(self, batch: ObservationBatch, slots: IntArray, new: IntArray) -> None:
         """Write the category codes of new series into their rows."""
-        if not new:
+        if len(new) == 0:
             return
-        static = {name: [column[row] for row in new] for name, column in batch.static.items()}
-        rows = np.array(new, np.int64)
-        codes = self._artifact.vocabulary.encode(batch.keys.take(rows), static)
-        self.arena.rows[_CODES][slots[rows]] = codes
+        static = {
+            name: [column[row] for row in new.tolist()] for name, column in batch.static.items()
+        }
+        codes = self._artifact.vocabulary.encode(batch.keys.take(new), static)
+        self.arena.rows[_CODES][slots[new]] = codes
 
     def _bridge(self, slots: IntArray, last: IntArray, now: IntArray) -> tuple[int, int]:
         """Step over missing stamps, or reset where the hole is too long; return both counts."""
@@ -110,6 +111,7 @@ class TorchStepper:
             forecasts.append(self._advance_block(slots[block], times[block], values[block]))
         self.arena.rows["last_time"][slots] = times
         self.arena.rows["steps"][slots] += 1
+        self.arena.mark(slots)
         return np.concatenate(forecasts)
 
     def _advance_block(self, slots: IntArray, times: IntArray, values: FloatArray) -> FloatArray:

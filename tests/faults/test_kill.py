@@ -30,17 +30,24 @@ KILLS = 20
 SERIES = 50
 STEPS = 800
 
+EVICTING = ', when_full = "evict", series_max = 20'
+"""Rows for fewer than half of the series."""
+
 CONFIG = """
 state_dir = "state"
-model = {{ path = "mean" }}
+model = {{ path = "mean"{model} }}
 checkpoint = {{ every = "50ms" }}
-limits = {{ batch_rows = 64 }}
+limits = {{ batch_rows = {batch_rows} }}
 api = {{ listen = "off" }}
 [sources.in]
 {source}
 [sinks.out]
 {sink}
 """
+
+
+def configured(source: str, sink: str, model: str = "", batch_rows: int = 64) -> str:
+    return CONFIG.format(source=source, sink=sink, model=model, batch_rows=batch_rows)
 
 
 def observation_lines() -> list[bytes]:
@@ -82,7 +89,7 @@ def test_a_socket_client_loses_nothing(kind: str, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as short:  # for the length of a UNIX socket's path
         address = f"{short}/in.sock" if kind == "unix" else ("127.0.0.1", free_port())
         where = f'path = "{address}"' if kind == "unix" else f'listen = "127.0.0.1:{address[1]}"'
-        config = CONFIG.format(source=f'type = "{kind}"\n{where}', sink='type = "reply"')
+        config = configured(source=f'type = "{kind}"\n{where}', sink='type = "reply"')
         (tmp_path / "forecastd.toml").write_text(config)
         client = StreamClient("meter", lines)
         rng = random.Random(11)
@@ -101,12 +108,17 @@ def test_a_socket_client_loses_nothing(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_file_loses_and_repeats_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "batch_rows"), [("", 64), (EVICTING, 16)], ids=["rows for all", "evicting"]
+)
+def test_a_file_loses_and_repeats_nothing(model: str, batch_rows: int, tmp_path: Path) -> None:
     lines = observation_lines()
     (tmp_path / "in.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
-    config = CONFIG.format(
-        source='type = "file"\npath = "in.ndjson"\nfollow = false',
-        sink='type = "file"\npath = "out.ndjson"',
+    config = configured(
+        'type = "file"\npath = "in.ndjson"\nfollow = false',
+        'type = "file"\npath = "out.ndjson"',
+        model,
+        batch_rows,
     )
     (tmp_path / "forecastd.toml").write_text(config)
     command = [*MEAN_DAEMON, "forecastd.toml", "--once"]

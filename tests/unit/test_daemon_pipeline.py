@@ -120,7 +120,7 @@ def test_a_crash_at_any_step_of_a_commit_changes_nothing(
         elif where == "between 1 and 2":
             patch.setattr(pipeline_module.checkpoint, "save", crash)
         elif where == "within 2":
-            patch.setattr(checkpoint, "write_durably", crash)
+            patch.setattr(checkpoint, "write_pieces_durably", crash)
         elif where == "between 2 and 3":
             patch.setattr(pipeline_module.checkpoint, "save", save_then_crash)
         else:

@@ -71,7 +71,7 @@ def test_every_flipped_bit_is_noticed(small: Path) -> None:
             bad = bytearray(good)
             bad[index] ^= flip
             small.write_bytes(bad)
-            with pytest.raises(ArtifactError, match=r"damaged|newer"):
+            with pytest.raises(ArtifactError, match=r"damaged|newer|older"):
                 checkpoint.load(small, LAYOUT)
 
 
@@ -92,9 +92,18 @@ def test_what_is_appended_is_noticed(small: Path, tail: bytes) -> None:
 
 def test_a_newer_format_is_not_called_damaged(small: Path) -> None:
     content = bytearray(small.read_bytes())
-    content[7:8] = b"2"
+    content[7:8] = b"3"
     small.write_bytes(content)
     with pytest.raises(ArtifactError, match="newer") as error:
+        checkpoint.load(small, LAYOUT)
+    assert error.value.hint
+
+
+def test_an_older_format_says_how_to_go_on(small: Path) -> None:
+    content = bytearray(small.read_bytes())
+    content[7:8] = b"1"
+    small.write_bytes(content)
+    with pytest.raises(ArtifactError, match="older format") as error:
         checkpoint.load(small, LAYOUT)
     assert error.value.hint
 
