@@ -1,4 +1,4 @@
-"""A data set as columns of numbers in file order, whatever its layout.
+"""A data set as long frames in file order, whatever its layout.
 
 Long and wide frames, one series or many, become the same table; the store, the check and the
 replay all start from it.
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from forecastd.config import DataSettings
@@ -22,16 +21,12 @@ from forecastd.data.layouts import SERIES_AT_ONCE, columns_rolled, is_rolled, un
 from forecastd.data.reader import (
     BATCH_ROWS,
     concat,
-    keys_of,
     require_columns,
     stamps_of,
-    times_of,
-    values_of,
 )
 from forecastd.data.where import columns_in, parse
 from forecastd.data.wide import Wide, rows_known
 from forecastd.errors import DataError
-from forecastd.series import FloatArray, IntArray
 
 WIDE_ID, WIDE_TARGET = "unique_id", "y"
 """What the series and their values are called when each column of a frame is a series."""
@@ -56,36 +51,6 @@ class Columns:
     def channels(self) -> tuple[str, ...]:
         """The numeric columns: target, then past covariates."""
         return (self.target, *self.past)
-
-
-@dataclass
-class Table:
-    """Rows as found, less those without key or time.
-
-    keys: S series, sorted. series: [N] index in `keys`. times: [N]. values: [N, C], NaN missing.
-    static: one value per series and column, the first that is not null. nulls: with sentinels.
-    folded: from a wide frame, so each series was a column.
-    """
-
-    columns: Columns
-    counted: bool
-    keys: list[str]
-    series: IntArray
-    times: IntArray
-    values: FloatArray
-    static: dict[str, list[str | None]]
-    rows_read: int
-    rows_without_key: int = 0
-    rows_without_time: int = 0
-    nulls: dict[str, int] = field(default_factory=dict)
-    non_finite: dict[str, int] = field(default_factory=dict)
-    sentinels: dict[str, int] = field(default_factory=dict)
-    folded: bool = False
-
-    def order(self) -> IntArray:
-        """Return the rows by (series, time); rows of one stamp stay in file order."""
-        rows: IntArray = np.lexsort((self.times, self.series))
-        return rows
 
 
 def columns_of(data: DataSettings, schema: Mapping[str, pl.DataType] | None = None) -> Columns:
@@ -260,71 +225,3 @@ def read_long(data: DataSettings, base: Path) -> tuple[pl.DataFrame, Columns]:
     """
     batches = long_batches(data, base, BATCH_ROWS)
     return concat(batches.schema, batches.frames), batches.columns
-
-
-def read_table(data: DataSettings, base: Path) -> Table:
-    """Read a data set into columns of numbers. Raises DataError when no row can be used."""
-    batches = long_batches(data, base, BATCH_ROWS)
-    frame, columns = concat(batches.schema, batches.frames), batches.columns
-    rows_read = frame.height
-    times = times_of(frame[columns.time])
-    keep = times.known
-    without_time = int(np.count_nonzero(~keep))
-    without_key = 0
-    if columns.id is not None:
-        names = keys_of(frame[columns.id])
-        keyed = names.is_not_null().to_numpy()
-        without_key = int(np.count_nonzero(keep & ~keyed))
-        keep = keep & keyed
-    if not keep.any():
-        message = f"{resolve(data, base)} has no row with a time and a series"
-        raise DataError(message, hint="check the id and time columns in [data]")
-    if not keep.all():
-        frame = frame.filter(pl.Series(keep))
-    keys, series = _index(frame, columns)
-    converted = {name: values_of(frame[name]) for name in columns.channels}
-    return Table(
-        columns=Columns(
-            columns.id,
-            columns.time,
-            columns.target,
-            columns.past,
-            columns.static,
-            times.time_zone,
-            columns.frames,
-        ),
-        counted=times.counted,
-        keys=keys,
-        series=series,
-        times=times.values[keep],
-        values=np.stack([one.values for one in converted.values()], axis=1),
-        static={name: _static(frame[name], series, len(keys)) for name in columns.static},
-        rows_read=rows_read,
-        rows_without_key=without_key,
-        rows_without_time=without_time,
-        nulls={name: one.nulls for name, one in converted.items()},
-        non_finite={name: one.non_finite for name, one in converted.items()},
-        sentinels=batches.sentinels,
-        folded=data.wide,
-    )
-
-
-def _index(frame: pl.DataFrame, columns: Columns) -> tuple[list[str], IntArray]:
-    """Return the sorted keys and the index of each row's key."""
-    if columns.id is None:
-        return [columns.target], np.zeros(frame.height, np.int64)
-    names = keys_of(frame[columns.id])
-    keys = names.unique().sort()
-    found = names.cast(pl.Enum(keys)).to_physical().cast(pl.Int64).to_numpy()
-    return keys.to_list(), np.ascontiguousarray(found)
-
-
-def _static(column: pl.Series, series: IntArray, count: int) -> list[str | None]:
-    """Return the first value of each series that is not null, as text."""
-    texts = column.cast(pl.String)
-    known = np.flatnonzero(texts.is_not_null().to_numpy())
-    owners, firsts = np.unique(series[known], return_index=True)
-    found: list[str | None] = [None] * count
-    for owner, text in zip(owners, texts.gather(known[firsts]).to_list(), strict=True):
-        found[owner] = text
-    return found

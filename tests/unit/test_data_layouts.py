@@ -14,9 +14,10 @@ from pyarrow import fs, ipc, parquet
 from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_inputs
 from forecastd.data.inputs import inputs_of
+from forecastd.data.intake import Intake, Rows
 from forecastd.data.layouts import frequency_text
 from forecastd.data.roles import infer_roles
-from forecastd.data.table import long_batches, read_table
+from forecastd.data.table import long_batches
 from forecastd.data.where import parse
 from forecastd.errors import DataError
 
@@ -37,6 +38,14 @@ WRITERS: dict[str, Any] = {
     "arrow": lambda frame, path: frame.write_ipc(path, record_batch_size=20),
     "feather": lambda frame, path: frame.write_ipc(path, compression="zstd"),
 }
+
+
+def taken(data: DataSettings) -> tuple[Intake, Rows]:
+    """Return the rows of a small data set as they are stored, and what was counted."""
+    batches = long_batches(data, Path(), 1_000_000)
+    intake = Intake(batches.columns)
+    parts = [intake.take(frame) for frame in batches.frames]
+    return intake, Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def read(path: Path | str, rows: int = 7, **settings: Any) -> pl.DataFrame:
@@ -89,8 +98,8 @@ def test_partitions_are_columns_of_any_role(tmp_path: Path) -> None:
     found = read(tmp_path, static=["region"])
     assert found.group_by("unique_id", maintain_order=True).len()["len"].to_list() == [48, 48]
     assert found["region"].unique().sort().to_list() == ["north 1", "north 2"]
-    table = read_table(DataSettings(path=str(tmp_path), id="unique_id", static=["region"]), Path())
-    assert table.static == {"region": ["north 1", "north 2"]}
+    intake, _ = taken(DataSettings(path=str(tmp_path), id="unique_id", static=["region"]))
+    assert intake.static_of(intake.by_key()) == {"region": ["north 1", "north 2"]}
     assert read(tmp_path, where="year = 2012")["unique_id"].unique().to_list() == ["b"]
 
 
@@ -221,8 +230,8 @@ NUMBERS = [
 
 @pytest.mark.parametrize("values", NUMBERS, ids=lambda values: str(values.type))
 def test_every_width_of_number_is_a_value(values: pa.Array, tmp_path: Path) -> None:
-    table = read_table(DataSettings(path=str(typed(values, tmp_path)), id="unique_id"), Path())
-    assert table.values[:, 0].tolist() == [1.0, 2.0]
+    _, rows = taken(DataSettings(path=str(typed(values, tmp_path)), id="unique_id"))
+    assert rows.values[:, 0].tolist() == [1.0, 2.0]
 
 
 MOMENT = datetime(1749, 1, 31, 5, 30, tzinfo=UTC)
@@ -236,16 +245,17 @@ TIMES = [
 @pytest.mark.parametrize("values", TIMES, ids=lambda values: str(values.type))
 def test_stamps_of_any_unit_and_zone_before_1970(values: pa.Array, tmp_path: Path) -> None:
     path = typed(values, tmp_path, "ds")
-    table = read_table(DataSettings(path=str(path), id="unique_id"), Path())
-    assert table.times.tolist() == [int(MOMENT.timestamp()) * 1_000_000]
-    assert not table.counted
+    data = DataSettings(path=str(path), id="unique_id")
+    _, rows = taken(data)
+    assert rows.times.tolist() == [int(MOMENT.timestamp()) * 1_000_000]
+    assert not long_batches(data, Path(), 100).counted
 
 
 @pytest.mark.parametrize("kind", [pa.date32(), pa.date64()])
 def test_dates_are_midnight(kind: pa.DataType, tmp_path: Path) -> None:
     path = typed(pa.array([date(1969, 12, 31)], kind), tmp_path, "ds")
-    table = read_table(DataSettings(path=str(path), id="unique_id"), Path())
-    assert table.times.tolist() == [-86_400_000_000]
+    _, rows = taken(DataSettings(path=str(path), id="unique_id"))
+    assert rows.times.tolist() == [-86_400_000_000]
 
 
 def test_frames_and_numbers_as_text_are_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -253,10 +263,10 @@ def test_frames_and_numbers_as_text_are_refused_in_a_sentence(tmp_path: Path) ->
     frames = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), (2,)), storage)
     data = DataSettings(path=str(typed(frames, tmp_path)), id="unique_id")
     with pytest.raises(DataError, match="'y' holds frames, which may only be past"):
-        read_table(data, Path())
+        taken(data)
     typed(pa.array(["1.5", "2"]), tmp_path)
     with pytest.raises(DataError, match=r"'y' holds text, such as '1\.5' \(a target or covariate"):
-        read_table(data, Path())
+        taken(data)
 
 
 def test_an_arrow_stream_is_read_as_an_arrow_file_is(tmp_path: Path) -> None:
@@ -282,7 +292,7 @@ def test_sentinels_become_missing_and_are_counted(tmp_path: Path) -> None:
     frame = pl.concat(batches.frames)
     assert batches.sentinels == {"y": 3, "x": LONG.height}
     assert (frame["y"].null_count(), frame["x"].null_count()) == (3, LONG.height)
-    assert read_table(data, Path()).nulls == {"y": 3, "x": LONG.height}
+    assert taken(data)[0].nulls == {"y": 3, "x": LONG.height}
 
 
 def rolled(**columns: Any) -> pl.DataFrame:
