@@ -1,0 +1,189 @@
+"""One observation to what the first layer reads; see features.encoder and features.scaling."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from forecastd.runtime.kernels.compiling import part, section
+from forecastd.runtime.kernels.table import (
+    BLOCK_ROW_AT,
+    BLOCK_TIME,
+    BLOCK_VALUES_AT,
+    CHANNELS,
+    CLOCK_CACHE_AT,
+    CLOCK_CACHE_ROWS,
+    CLOCK_KINDS_AT,
+    CLOCKS,
+    CODES_OFFSET,
+    COLUMNS,
+    EMBEDDING,
+    EMBEDDINGS_AT,
+    FREQUENCY_KIND,
+    FREQUENCY_SIZE,
+    HEAD_INPUT_AT,
+    HEAD_STRIDE,
+    HEAD_WIDTH,
+    LAGS,
+    LATEST_OFFSET,
+    LOCATION_AT,
+    MEAN_OFFSET,
+    RATES_AT,
+    RING_OFFSET,
+    SEASON,
+    SEEN_OFFSET,
+    SPREAD_AT,
+    VARIANCE_OFFSET,
+)
+from forecastd.runtime.kernels.times import clock_angle
+from forecastd.runtime.kernels.vectors import (
+    LANES,
+    load,
+    read_f32,
+    read_f64,
+    read_i64,
+    spread,
+    store,
+    write_f32,
+    write_f64,
+    write_i64,
+)
+from forecastd.series import IntArray
+
+SLOW_SHARE = 0.1
+_FLOOR_SHARE, _FLOOR = 1e-6, 1e-30
+_TRACKERS = 2
+
+
+@part
+def copy_floats(source: int, target: int, count: int) -> None:
+    """Copy float32 from one address to another, upwards: the target may lie below the source."""
+    whole = count - count % LANES
+    for index in range(0, whole, LANES):
+        store(target + 4 * index, load(source + 4 * index))
+    for index in range(whole, count):
+        write_f32(target, index, read_f32(source, index))
+
+
+@section
+def encode(p: IntArray, block: int, inputs: int) -> None:
+    """Take the observation of a block's row into its series' memory, and write the inputs.
+
+    block: address of the row in the block. inputs: address of F float32.
+    """
+    row = read_i64(block, BLOCK_ROW_AT)
+    values = read_i64(block, BLOCK_VALUES_AT)
+    channels = p[CHANNELS]
+    fresh = read_f64(row + p[SEEN_OFFSET], 0) == 0.0
+    for channel in range(channels):
+        _encode_channel(p, row, channel, read_f32(values, channel), inputs)
+    place = inputs + 4 * 3 * channels
+    _write_clocks(p, read_i64(block, BLOCK_TIME), place)
+    place += 8 * p[CLOCKS]
+    width = p[EMBEDDING]
+    if width > 0:
+        for column in range(p[COLUMNS]):
+            code = read_i64(row + p[CODES_OFFSET], column)
+            table = read_i64(p[EMBEDDINGS_AT], column)
+            copy_floats(table + 4 * width * code, place, width)
+            place += 4 * width
+    if p[LAGS] > 0:
+        _push_lag(row + p[RING_OFFSET], p[LAGS], read_f32(row + p[LATEST_OFFSET], 0), fresh)
+
+
+@part
+def _encode_channel(p: IntArray, row: int, channel: int, value: Any, inputs: int) -> None:
+    """Track one channel and write its scaled value, its difference and whether it was observed."""
+    channels = p[CHANNELS]
+    observed = math.isfinite(value)
+    seen = read_f64(row + p[SEEN_OFFSET], channel)
+    latest = row + p[LATEST_OFFSET]
+    before = np.float64(read_f32(latest, channel))
+    scaled = moved = np.float32(0)
+    if observed:
+        _track(p, row, channel, np.float64(value), seen + 1.0)
+        location, width = scale_of(p, row, channel)
+        scaled = np.float32((np.float64(value) - location) / width)
+        if seen > 0.0:
+            moved = np.float32((np.float64(value) - before) / width)
+        write_f32(latest, channel, value)
+    write_f32(inputs, channel, scaled)
+    write_f32(inputs, channels + channel, moved)
+    write_f32(inputs, 2 * channels + channel, np.float32(1 if observed else 0))
+
+
+@part
+def _track(p: IntArray, row: int, channel: int, value: Any, count: int) -> None:
+    """Move mean and variance of both trackers; see RunningScale.unroll."""
+    write_f64(row + p[SEEN_OFFSET], channel, count)
+    for tracker in range(_TRACKERS):
+        index = _TRACKERS * channel + tracker
+        mean = read_f64(row + p[MEAN_OFFSET], index)
+        variance = read_f64(row + p[VARIANCE_OFFSET], index)
+        weight = max(read_f64(p[RATES_AT], tracker), 1.0 / count)
+        difference = value - mean
+        move = weight * difference
+        write_f64(row + p[MEAN_OFFSET], index, mean + move)
+        write_f64(row + p[VARIANCE_OFFSET], index, (variance + move * difference) * (1.0 - weight))
+
+
+@part
+def scale_of(p: IntArray, row: int, channel: int) -> tuple[float, float]:
+    """Return location and spread of a channel."""
+    location = read_f64(row + p[MEAN_OFFSET], _TRACKERS * channel)
+    if read_f64(row + p[SEEN_OFFSET], channel) == 0.0:
+        return location, 1.0
+    fast = math.sqrt(read_f64(row + p[VARIANCE_OFFSET], _TRACKERS * channel))
+    slow = math.sqrt(read_f64(row + p[VARIANCE_OFFSET], _TRACKERS * channel + 1))
+    return location, fast + SLOW_SHARE * slow + (abs(location) * _FLOOR_SHARE + _FLOOR)
+
+
+@part
+def _write_clocks(p: IntArray, time: int, place: int) -> None:
+    """Write sine and cosine of each clock; series share their stamps, so most were just made."""
+    clocks = p[CLOCKS]
+    line = ((time >> 8) ^ (time >> 20) ^ (time >> 32) ^ time) % CLOCK_CACHE_ROWS
+    cached = p[CLOCK_CACHE_AT] + line * (8 + 8 * clocks)
+    if read_i64(cached, 0) != time:
+        for clock in range(clocks):
+            kind = read_i64(p[CLOCK_KINDS_AT], clock)
+            angle = clock_angle(kind, time, p[FREQUENCY_KIND], p[FREQUENCY_SIZE], p[SEASON])
+            write_f32(cached + 8, 2 * clock, np.float32(math.sin(angle)))
+            write_f32(cached + 8, 2 * clock + 1, np.float32(math.cos(angle)))
+        write_i64(cached, 0, time)
+    copy_floats(cached + 8, place, 2 * clocks)
+
+
+@part
+def _push_lag(ring: int, lags: int, value: Any, fresh: bool) -> None:
+    """Append a value to the ring, oldest first; the first of a series fills all of it."""
+    if fresh:
+        for lag in range(lags):
+            write_f32(ring, lag, value)
+    else:
+        copy_floats(ring + 4, ring, lags - 1)
+        write_f32(ring, lags - 1, value)
+
+
+@section
+def prepare_head(p: IntArray, row: int, place: int) -> None:
+    """Write the scale and the scaled lags of a series for the head's row `place`."""
+    location, width = scale_of(p, row, 0)
+    write_f64(p[LOCATION_AT], place, location)
+    write_f64(p[SPREAD_AT], place, width)
+    lags = p[LAGS]
+    target = p[HEAD_INPUT_AT] + 4 * (place * p[HEAD_STRIDE] + p[HEAD_WIDTH])
+    ring = row + p[RING_OFFSET]
+    if read_f64(row + p[SEEN_OFFSET], 0) == 0.0:
+        for lag in range(lags):
+            write_f32(target, lag, np.float32(0))
+        return
+    centre, scale = np.float32(location), np.float32(width)
+    whole = lags - lags % LANES
+    for lag in range(0, whole, LANES):
+        shifted = load(ring + 4 * lag) - spread(centre)
+        store(target + 4 * lag, shifted / spread(scale))
+    for lag in range(whole, lags):
+        write_f32(target, lag, (read_f32(ring, lag) - centre) / scale)

@@ -1,0 +1,200 @@
+"""Recurrent layers of a block: a tile of gates, then the cell, while the gates are in cache."""
+
+from __future__ import annotations
+
+from forecastd.runtime.kernels.activations import sigmoid_parts, tanh_parts
+from forecastd.runtime.kernels.compiling import part, section
+from forecastd.runtime.kernels.features import copy_floats
+from forecastd.runtime.kernels.table import (
+    AHEAD_AT,
+    AHEAD_BYTES,
+    AHEAD_VALID_AT,
+    BLOCK_AT,
+    BLOCK_HEAD_PLACE,
+    BLOCK_ROW_AT,
+    BLOCK_SLOT,
+    BLOCK_WORDS,
+    GATES_AT,
+    HEAD_INPUT_AT,
+    HEAD_STRIDE,
+    LAYER_AHEAD_OFFSET,
+    LAYER_BIAS_AT,
+    LAYER_BUFFER_AT,
+    LAYER_CELL_OFFSET,
+    LAYER_HIDDEN,
+    LAYER_HIDDEN_OFFSET,
+    LAYER_INPUTS,
+    LAYER_STRIDE,
+    LAYER_WEIGHTS_AT,
+    LAYER_WORDS,
+    LAYERS,
+    LAYERS_AT,
+    TAIL_AT,
+)
+from forecastd.runtime.kernels.tiles import (
+    PANEL,
+    TILE_ROWS,
+    tile_of_one,
+    tile_of_one_wide,
+    tile_of_rows,
+)
+from forecastd.runtime.kernels.vectors import (
+    LANES,
+    VECTOR_BYTES,
+    Vector,
+    fma,
+    load,
+    read_i64,
+    read_u8,
+    store,
+)
+from forecastd.series import IntArray
+
+
+@part
+def layer_of(p: IntArray, layer: int) -> int:
+    """Return the address of a layer's words."""
+    return int(p[LAYERS_AT] + 8 * LAYER_WORDS * layer)
+
+
+@part
+def gather_hidden(p: IntArray, row: int, place: int) -> None:
+    """Copy a series' hidden states into row `place` of each layer's buffer."""
+    for layer in range(p[LAYERS]):
+        words = layer_of(p, layer)
+        buffer = read_i64(words, LAYER_BUFFER_AT) + 4 * place * read_i64(words, LAYER_STRIDE)
+        hidden = row + read_i64(words, LAYER_HIDDEN_OFFSET)
+        copy_floats(hidden, buffer, read_i64(words, LAYER_HIDDEN))
+
+
+@section
+def run_layers(p: IntArray, count: int) -> None:
+    """Advance the first `count` rows of the block through all layers."""
+    for layer in range(p[LAYERS]):
+        words = layer_of(p, layer)
+        if count == 1:
+            _run_one(p, layer, words)
+        else:
+            _run_many(p, layer, words, count)
+
+
+@part
+def _run_many(p: IntArray, layer: int, words: int, count: int) -> None:
+    hidden, inputs = read_i64(words, LAYER_HIDDEN), read_i64(words, LAYER_INPUTS)
+    depth = hidden + inputs
+    stride = read_i64(words, LAYER_STRIDE)
+    weights, bias = read_i64(words, LAYER_WEIGHTS_AT), read_i64(words, LAYER_BIAS_AT)
+    panel_bytes = 4 * PANEL * depth
+    gates = p[GATES_AT]
+    for unit in range(0, hidden, LANES):
+        done = 0
+        while done < count:
+            values = read_i64(words, LAYER_BUFFER_AT) + 4 * done * stride
+            rows = 1
+            if count - done >= TILE_ROWS:
+                rows = TILE_ROWS
+                tile_of_rows(weights, panel_bytes, bias, values, stride, depth, gates)
+            else:
+                tile_of_one(weights, panel_bytes, bias, values, stride, depth, gates)
+            for place in range(rows):
+                _cell(p, layer, words, done + place, unit, gates + 4 * PANEL * place)
+            done += rows
+        weights += panel_bytes
+        bias += 4 * PANEL
+
+
+@part
+def _run_one(p: IntArray, layer: int, words: int) -> None:
+    """Advance the only row: two panels at a time keep enough sums in flight to hide their latency.
+
+    Where the recurrent half was made ahead, only the inputs are multiplied.
+    """
+    hidden, inputs = read_i64(words, LAYER_HIDDEN), read_i64(words, LAYER_INPUTS)
+    depth, skipped = hidden + inputs, 0
+    start = read_i64(words, LAYER_BIAS_AT)
+    slot = read_i64(p[BLOCK_AT], BLOCK_SLOT)
+    if p[AHEAD_AT] != 0 and read_u8(p[AHEAD_VALID_AT], slot) != 0:
+        skipped = hidden
+        start = p[AHEAD_AT] + p[AHEAD_BYTES] * slot + read_i64(words, LAYER_AHEAD_OFFSET)
+    panel_bytes = 4 * PANEL * depth
+    weights = read_i64(words, LAYER_WEIGHTS_AT) + 4 * PANEL * skipped
+    values = read_i64(words, LAYER_BUFFER_AT) + 4 * skipped
+    gates = p[GATES_AT]
+    unit = 0
+    while unit < hidden:
+        panels = 2 if unit + LANES < hidden else 1
+        if panels == 2:
+            tile_of_one_wide(weights, panel_bytes, start, values, 0, depth - skipped, gates)
+        else:
+            tile_of_one(weights, panel_bytes, start, values, 0, depth - skipped, gates)
+        for panel in range(panels):
+            _cell(p, layer, words, 0, unit + LANES * panel, gates + 4 * PANEL * panel)
+        weights += panels * panel_bytes
+        start += 4 * panels * PANEL
+        unit += LANES * panels
+
+
+@part
+def _cell(p: IntArray, layer: int, words: int, place: int, unit: int, gates: int) -> None:
+    """Advance LANES units of one series from their gates; hand the output on.
+
+    The output goes into the arena and into the inputs of the next layer, or of the head.
+    """
+    block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
+    row = read_i64(block, BLOCK_ROW_AT)
+    cell = row + read_i64(words, LAYER_CELL_OFFSET) + 4 * unit
+    memory = row + read_i64(words, LAYER_HIDDEN_OFFSET) + 4 * unit
+    if layer + 1 < p[LAYERS]:
+        upper = layer_of(p, layer + 1)
+        output = 4 * (place * read_i64(upper, LAYER_STRIDE) + read_i64(upper, LAYER_HIDDEN))
+        output += read_i64(upper, LAYER_BUFFER_AT) + 4 * unit
+    else:
+        head_place = read_i64(block, BLOCK_HEAD_PLACE)
+        output = p[HEAD_INPUT_AT] + 4 * (head_place * p[HEAD_STRIDE] + unit)
+    units = read_i64(words, LAYER_HIDDEN) - unit
+    if units >= LANES:
+        hidden = _lstm(gates, cell)
+        store(memory, hidden)
+        store(output, hidden)
+        return
+    tail = p[TAIL_AT]
+    copy_floats(cell, tail, units)
+    store(tail + VECTOR_BYTES, _lstm(gates, tail))
+    copy_floats(tail, cell, units)
+    copy_floats(tail + VECTOR_BYTES, memory, units)
+    copy_floats(tail + VECTOR_BYTES, output, units)
+
+
+@part
+def _lstm(gates: int, cell: int) -> Vector:
+    """Update LANES cells in place and return their hidden states. Gate order i, f, g, o.
+
+    c = f c + i g and h = o tanh(c), each over a common denominator.
+    """
+    i, i_under = sigmoid_parts(load(gates))
+    f, f_under = sigmoid_parts(load(gates + VECTOR_BYTES))
+    g, g_under = tanh_parts(load(gates + 2 * VECTOR_BYTES))
+    o, o_under = sigmoid_parts(load(gates + 3 * VECTOR_BYTES))
+    new, new_under = i * g, i_under * g_under
+    both = fma(f * load(cell), new_under, new * f_under)
+    state = both / (f_under * new_under)
+    store(cell, state)
+    t, t_under = tanh_parts(state)
+    return (o * t) / (o_under * t_under)
+
+
+@section
+def run_ahead(p: IntArray, slot: int, row: int) -> None:
+    """Make the recurrent half of a series' next gates, in the order a whole step adds them."""
+    for layer in range(p[LAYERS]):
+        words = layer_of(p, layer)
+        hidden, inputs = read_i64(words, LAYER_HIDDEN), read_i64(words, LAYER_INPUTS)
+        panel_bytes = 4 * PANEL * (hidden + inputs)
+        weights, bias = read_i64(words, LAYER_WEIGHTS_AT), read_i64(words, LAYER_BIAS_AT)
+        values = row + read_i64(words, LAYER_HIDDEN_OFFSET)
+        out = p[AHEAD_AT] + p[AHEAD_BYTES] * slot + read_i64(words, LAYER_AHEAD_OFFSET)
+        for _ in range(0, hidden, LANES):
+            tile_of_one(weights, panel_bytes, bias, values, 0, hidden, out)
+            weights += panel_bytes
+            bias += 4 * PANEL
+            out += 4 * PANEL

@@ -1,0 +1,314 @@
+"""A program: a model's weights in the order the kernels read them, and the table of addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecastd.artifact import Artifact
+from forecastd.features.spec import scale_rates
+from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
+from forecastd.runtime.arena import Arena, blank_row, row_layout
+from forecastd.runtime.kernels import table as t
+from forecastd.runtime.kernels.tiles import PANEL, TILE_ROWS
+from forecastd.runtime.kernels.vectors import LANES
+from forecastd.series import NEVER, FloatArray, Frequency, IntArray, Signature
+
+CODES = "codes"
+OUT_NUMBERS_MAX = 1 << 22
+CAPACITY_MAX, CAPACITY_MIN = 4096, 64
+_CLOCKS = {"hour": t.HOUR, "weekday": t.WEEKDAY, "yearday": t.YEARDAY, "season": t.SEASON_CLOCK}
+_FREQUENCIES = {"duration": t.DURATION, "month": t.MONTH, "count": t.COUNT}
+_IGNORED = {"dropout"}
+"""Kinds of layers that do nothing when a model is used."""
+
+
+def unsupported(spec: NetworkSpec) -> str | None:
+    """Return what the kernels cannot compute, in words; None if they can compute all of it."""
+    for layer in spec.layers:
+        if layer.kind != "lstm" and layer.kind not in _IGNORED:
+            return f"layer {layer.name!r} of kind {layer.kind!r}"
+    if all(layer.kind in _IGNORED for layer in spec.layers):
+        return "a network without memory"
+    unknown = [clock for clock in spec.features.clocks if clock not in _CLOCKS]
+    if unknown:
+        return f"the clock {unknown[0]!r}"
+    return None if spec.head.kind in {"point", "quantile"} else f"a head of kind {spec.head.kind!r}"
+
+
+def live_layers(spec: NetworkSpec) -> list[LayerSpec]:
+    """Return the layers that compute something when a model is used."""
+    return [layer for layer in spec.layers if layer.kind not in _IGNORED]
+
+
+def new_arena(spec: NetworkSpec, series_max: int) -> Arena:
+    """Return an arena whose rows are those of the torch stepper: checkpoints move between both."""
+    channels, lags = spec.features.channels, spec.features.lags
+    exact, single = np.dtype(np.float64), np.dtype(np.float32)
+    fields: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+        "encoder.seen": (exact, (channels,)),
+        "encoder.mean": (exact, (channels, 2)),
+        "encoder.variance": (exact, (channels, 2)),
+        "encoder.latest": (single, (channels,)),
+        "encoder.ring": (single, (lags,)),
+    }
+    for layer in live_layers(spec):
+        for name in ("hidden", "cell"):
+            fields[f"layers.{layer.name}.{name}"] = (single, (layer.options["hidden"],))
+    fields[CODES] = (np.dtype(np.int64), (len(spec.features.vocabulary),))
+    layout = row_layout(fields)
+    return Arena(layout, series_max, blank_row(layout))
+
+
+@dataclass
+class Batch:
+    """The arrays of a micro-batch that Python fills and reads; rows as in kernels.table."""
+
+    slots: IntArray
+    times: IntArray
+    values: FloatArray
+    wanted: NDArray[np.uint8]
+    status: NDArray[np.uint8]
+    out: FloatArray
+
+    @classmethod
+    def of(cls, spec: NetworkSpec) -> Batch:
+        """Allocate as many rows as keep the forecasts within bounds."""
+        quantiles = max(1, len(spec.head.quantiles))
+        fitting = OUT_NUMBERS_MAX // (spec.head.horizon * quantiles)
+        capacity = int(np.clip(fitting, CAPACITY_MIN, CAPACITY_MAX))
+        return cls(
+            slots=np.zeros(capacity, np.int64),
+            times=np.zeros(capacity, np.int64),
+            values=np.zeros((capacity, spec.features.channels), np.float32),
+            wanted=np.ones(capacity, np.uint8),
+            status=np.zeros(capacity, np.uint8),
+            out=np.zeros((capacity, spec.head.horizon, quantiles), np.float32),
+        )
+
+    @property
+    def capacity(self) -> int:
+        """How many rows fit."""
+        return len(self.slots)
+
+
+class Program:
+    """The table of one thread, and all that its addresses lead to.
+
+    rows, counts: what this thread steps, and what it counts; see kernels.table. share: the
+    program of another thread whose weights are used too.
+    """
+
+    def __init__(
+        self, artifact: Artifact, arena: Arena, batch: Batch, share: Program | None = None
+    ) -> None:
+        self.table = np.zeros(t.TABLE_WORDS, np.int64)
+        self._kept: list[NDArray[Any]] = [] if share is None else [*share._kept]
+        self._spec, self._arena = artifact.spec, arena
+        self.rows = np.zeros(batch.capacity, np.int64)
+        self.counts = np.zeros(2, np.int64)
+        if share is None:
+            self._waves = np.zeros(arena.series_max, np.int32)
+            self._weights = _Weights(artifact.weights, artifact.spec)
+        else:
+            self._waves, self._weights = share._waves, share._weights
+        self._describe_batch(batch)
+        self._describe_arena()
+        self._describe_features(artifact.signature, artifact.max_gap)
+        self._describe_layers()
+        self._describe_work()
+
+    def use_ahead(self, ahead: FloatArray, valid: NDArray[np.uint8]) -> None:
+        """Turn latency mode on: ahead [slots, ahead_width], valid [slots]."""
+        table = self.table
+        table[t.AHEAD_AT], table[t.AHEAD_BYTES] = self._address(ahead), ahead.strides[0]
+        table[t.AHEAD_VALID_AT] = self._address(valid)
+
+    @property
+    def ahead_width(self) -> int:
+        """How many float32 a series' gates take when they are made ahead."""
+        return sum(_padded(layer.options["hidden"]) * 4 for layer in live_layers(self._spec))
+
+    def _address(self, array: NDArray[Any]) -> int:
+        self._kept.append(array)
+        return int(array.ctypes.data)
+
+    def _describe_batch(self, batch: Batch) -> None:
+        table, address = self.table, self._address
+        table[t.SLOTS_AT], table[t.TIMES_AT] = address(batch.slots), address(batch.times)
+        table[t.VALUES_AT], table[t.WANTED_AT] = address(batch.values), address(batch.wanted)
+        table[t.STATUS_AT], table[t.OUT_AT] = address(batch.status), address(batch.out)
+        table[t.ROWS_AT], table[t.COUNTS_AT] = address(self.rows), address(self.counts)
+
+    def _describe_arena(self) -> None:
+        table, layout = self.table, self._arena.layout
+        table[t.ARENA_AT] = self._address(self._arena.rows)
+        table[t.ROW_BYTES] = layout.itemsize
+        table[t.INITIAL_AT] = self._address(blank_row(layout))
+        table[t.DIRTY_AT] = self._address(self._arena.dirty)
+        for place, name in (
+            (t.SEEN_OFFSET, "encoder.seen"),
+            (t.MEAN_OFFSET, "encoder.mean"),
+            (t.VARIANCE_OFFSET, "encoder.variance"),
+            (t.LATEST_OFFSET, "encoder.latest"),
+            (t.RING_OFFSET, "encoder.ring"),
+            (t.CODES_OFFSET, CODES),
+            (t.LAST_TIME_OFFSET, "last_time"),
+            (t.STEPS_OFFSET, "steps"),
+        ):
+            table[place] = _offset(layout, name)
+
+    def _describe_features(self, signature: Signature, max_gap: int) -> None:
+        table, features = self.table, self._spec.features
+        clocks = np.array([_CLOCKS[name] for name in features.clocks], np.int64)
+        table[t.CHANNELS], table[t.LAGS] = features.channels, features.lags
+        table[t.RATES_AT] = self._address(np.array(scale_rates(features.half_life)))
+        table[t.CLOCKS], table[t.CLOCK_KINDS_AT] = len(clocks), self._address(clocks)
+        table[t.COLUMNS] = len(features.vocabulary)
+        table[t.EMBEDDING] = features.embedding
+        tables = [self._address(values) for values in self._weights.embeddings]
+        table[t.EMBEDDINGS_AT] = self._address(np.array(tables, np.int64))
+        frequency: Frequency = signature.frequency
+        table[t.FREQUENCY_KIND] = _FREQUENCIES[frequency.kind]
+        table[t.FREQUENCY_SIZE], table[t.SEASON] = frequency.size, signature.season
+        table[t.MAX_GAP] = max_gap
+
+    def _describe_layers(self) -> None:
+        table, layers = self.table, live_layers(self._spec)
+        words = np.zeros((len(layers), t.LAYER_WORDS), np.int64)
+        inputs, ahead = self._spec.features.width, 0
+        for word, layer, (weights, bias) in zip(words, layers, self._weights.layers, strict=True):
+            hidden = layer.options["hidden"]
+            stride = hidden + inputs
+            buffer = np.zeros((t.BLOCK_ROWS + 1, stride + LANES), np.float32)
+            word[t.LAYER_INPUTS], word[t.LAYER_HIDDEN] = inputs, hidden
+            word[t.LAYER_WEIGHTS_AT], word[t.LAYER_BIAS_AT] = (
+                self._address(weights), self._address(bias),
+            )  # fmt: skip
+            word[t.LAYER_BUFFER_AT], word[t.LAYER_STRIDE] = self._address(buffer), stride + LANES
+            layout = self._arena.layout
+            word[t.LAYER_HIDDEN_OFFSET] = _offset(layout, f"layers.{layer.name}.hidden")
+            word[t.LAYER_CELL_OFFSET] = _offset(layout, f"layers.{layer.name}.cell")
+            word[t.LAYER_AHEAD_OFFSET] = 4 * ahead
+            inputs, ahead = hidden, ahead + 4 * _padded(hidden)
+        table[t.LAYERS], table[t.LAYERS_AT] = len(layers), self._address(words)
+        self._describe_head(inputs)
+
+    def _describe_head(self, width: int) -> None:
+        table, head = self.table, self._spec.head
+        stride = _padded(width + head.lags) + LANES
+        table[t.HORIZON] = head.horizon
+        table[t.BELOW] = sum(quantile < 0.5 for quantile in head.quantiles)
+        table[t.ABOVE] = sum(quantile > 0.5 for quantile in head.quantiles)
+        table[t.HEAD_WIDTH], table[t.HEAD_STRIDE] = width, stride
+        work = np.zeros((t.BLOCK_ROWS + 1, stride), np.float32)
+        table[t.HEAD_INPUT_AT] = self._address(work)
+        table[t.CENTRE_AT] = self._dense(*self._weights.centre)
+        if self._weights.steps is not None:
+            table[t.STEPS_AT] = self._dense(*self._weights.steps)
+
+    def _dense(self, weights: FloatArray, bias: FloatArray) -> int:
+        """Return the address of the words of a map: weights [outputs, inputs], bias [outputs]."""
+        outputs, inputs = weights.shape
+        panels = -(-outputs // PANEL)
+        out = np.zeros((panels, t.BLOCK_ROWS, PANEL), np.float32)
+        if outputs <= t.FEW_OUTPUTS:
+            packed = np.zeros((outputs, _padded(inputs)), np.float32)
+            packed[:, :inputs] = weights
+        else:
+            packed, bias = _panels(weights), np.pad(bias, (0, panels * PANEL - outputs))
+        words = np.zeros(t.DENSE_WORDS, np.int64)
+        words[t.DENSE_INPUTS], words[t.DENSE_OUTPUTS] = inputs, outputs
+        words[t.DENSE_WEIGHTS_AT] = self._address(packed)
+        words[t.DENSE_BIAS_AT] = self._address(np.ascontiguousarray(bias))
+        words[t.DENSE_OUT_AT] = self._address(out)
+        return self._address(words)
+
+    def _describe_work(self) -> None:
+        table, capacity, rows = self.table, len(self.rows), t.BLOCK_ROWS
+        features = self._spec.features
+        cached = np.zeros((t.CLOCK_CACHE_ROWS, 1 + len(features.clocks)), np.int64)
+        cached[:, 0] = NEVER
+        work: dict[int, NDArray[Any]] = {
+            t.WAVE_AT: self._waves,
+            t.RANK_AT: np.zeros(capacity, np.int32),
+            t.ORDER_AT: np.zeros(capacity, np.int64),
+            t.STARTS_AT: np.zeros(capacity + 2, np.int64),
+            t.BLOCK_AT: np.zeros((rows + 1, t.BLOCK_WORDS), np.int64),
+            t.HEAD_ROWS_AT: np.zeros(rows, np.int64),
+            t.LOCATION_AT: np.zeros(rows, np.float64),
+            t.SPREAD_AT: np.zeros(rows, np.float64),
+            t.GATES_AT: np.zeros(max(TILE_ROWS, 2) * PANEL, np.float32),
+            t.TAIL_AT: np.zeros(2 * LANES, np.float32),
+            t.CLOCK_CACHE_AT: cached,
+            t.NOTHING_AT: np.full(features.channels, np.nan, np.float32),
+        }
+        for place, array in work.items():
+            table[place] = self._address(array)
+
+
+class _Weights:
+    """The weights of a model, packed."""
+
+    def __init__(self, weights: dict[str, FloatArray], spec: NetworkSpec) -> None:
+        features = spec.features
+        columns = range(len(features.vocabulary) if features.embedding else 0)
+        names = [f"encoder.embeddings.{column}.weight" for column in columns]
+        self.embeddings = [np.ascontiguousarray(weights[name]) for name in names]
+        self.layers = [_packed_lstm(weights, layer) for layer in live_layers(spec)]
+        self.centre, self.steps = _head(weights, spec.head)
+
+
+def _packed_lstm(weights: dict[str, FloatArray], layer: LayerSpec) -> tuple[FloatArray, FloatArray]:
+    """Return weights [groups, hidden + inputs, 4, LANES] and bias [groups, 4, LANES] of an LSTM.
+
+    The recurrent half comes first, so that it can be made ahead and the sum stays the same.
+    """
+    prefix = f"layers.{layer.name}.lstm."
+    recurrent, inputs = weights[prefix + "weight_hh_l0"], weights[prefix + "weight_ih_l0"]
+    hidden = layer.options["hidden"]
+    padded = _padded(hidden)
+    both = np.concatenate([recurrent, inputs], 1)
+    gates = np.zeros((4, padded, both.shape[1]), np.float32)
+    gates[:, :hidden] = both.reshape(4, hidden, -1)
+    bias = np.zeros((4, padded), np.float32)
+    summed = weights[prefix + "bias_ih_l0"].astype(np.float64) + weights[prefix + "bias_hh_l0"]
+    bias[:, :hidden] = summed.reshape(4, hidden)
+    grouped = gates.reshape(4, -1, LANES, both.shape[1]).transpose(1, 3, 0, 2)
+    return (
+        np.ascontiguousarray(grouped),
+        np.ascontiguousarray(bias.reshape(4, -1, LANES).transpose(1, 0, 2)),
+    )
+
+
+def _head(
+    weights: dict[str, FloatArray], head: HeadSpec
+) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray] | None]:
+    """Return the maps from [output, lags] to the centre, and from the output to the steps."""
+    centre = weights["head.centre.weight"]
+    if head.lags:
+        centre = np.concatenate([centre, weights["head.highway.weight"]], 1)
+    steps = None
+    if "head.steps.weight" in weights and len(weights["head.steps.weight"]):
+        steps = weights["head.steps.weight"], weights["head.steps.bias"]
+    return (centre, weights["head.centre.bias"]), steps
+
+
+def _panels(weights: FloatArray) -> FloatArray:
+    """Return weights [outputs, inputs] as [panels, inputs, PANEL]."""
+    outputs, inputs = weights.shape
+    padded = np.zeros((-(-outputs // PANEL) * PANEL, inputs), np.float32)
+    padded[:outputs] = weights
+    return np.ascontiguousarray(padded.reshape(-1, PANEL, inputs).transpose(0, 2, 1))
+
+
+def _padded(count: int) -> int:
+    return -(-count // LANES) * LANES
+
+
+def _offset(layout: np.dtype[np.void], name: str) -> int:
+    assert layout.fields is not None
+    return int(layout.fields[name][1])

@@ -1,0 +1,323 @@
+"""The entries: step a micro-batch, forecast from states as they are, make the next step ahead.
+
+Each takes the table of a program and a count of rows; everything else is read from and written to
+the addresses in the table. They allocate nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from forecastd.runtime.kernels.compiling import entry, part, section
+from forecastd.runtime.kernels.features import copy_floats, encode, prepare_head
+from forecastd.runtime.kernels.heads import run_head
+from forecastd.runtime.kernels.layers import gather_hidden, layer_of, run_ahead, run_layers
+from forecastd.runtime.kernels.table import (
+    ABOVE,
+    AHEAD_AT,
+    AHEAD_VALID_AT,
+    ARENA_AT,
+    BELOW,
+    BLOCK_AT,
+    BLOCK_HEAD_PLACE,
+    BLOCK_OUT_AT,
+    BLOCK_ROW_AT,
+    BLOCK_ROWS,
+    BLOCK_SLOT,
+    BLOCK_TIME,
+    BLOCK_VALUES_AT,
+    BLOCK_WORDS,
+    CHANNELS,
+    CODES_OFFSET,
+    COLUMNS,
+    COUNTS_AT,
+    DIRTY_AT,
+    FILLED,
+    FREQUENCY_KIND,
+    FREQUENCY_SIZE,
+    HEAD_INPUT_AT,
+    HEAD_ROWS_AT,
+    HEAD_WIDTH,
+    HORIZON,
+    INITIAL_AT,
+    LAST_TIME_OFFSET,
+    LATE,
+    LAYER_BUFFER_AT,
+    LAYER_HIDDEN,
+    LAYER_HIDDEN_OFFSET,
+    LAYER_STRIDE,
+    LAYERS,
+    MAX_GAP,
+    MONTH,
+    NO_SLOT,
+    NOTHING_AT,
+    ORDER_AT,
+    OUT_AT,
+    RANK_AT,
+    REPEAT,
+    ROW_BYTES,
+    ROWS_AT,
+    SLOTS_AT,
+    STARTS_AT,
+    STATUS_AT,
+    STEPS_OFFSET,
+    TIMES_AT,
+    USED,
+    VALUES_AT,
+    WANTED_AT,
+    WAVE_AT,
+)
+from forecastd.runtime.kernels.times import advance, steps_between
+from forecastd.runtime.kernels.vectors import (
+    flush_denormals,
+    prefetch,
+    read_f32,
+    read_i32,
+    read_i64,
+    read_u8,
+    restore_denormals,
+    write_f32,
+    write_i32,
+    write_i64,
+    write_u8,
+)
+from forecastd.series import NEVER, IntArray
+
+Entry = Callable[[Any, int], None]
+"""Takes a program's table and how many entries of ROWS_AT to use."""
+
+_LINE_BYTES = 64
+
+
+@section
+def _order_by_wave(p: IntArray, count: int) -> int:
+    """Sort the rows so that the k-th row of each series is in wave k; return the waves.
+
+    Waves and the rows in them stay in order of arrival. Row `starts[k]` begins wave k.
+    """
+    rows, ranks, order, starts = p[ROWS_AT], p[RANK_AT], p[ORDER_AT], p[STARTS_AT]
+    waves = 1
+    write_i64(starts, 0, 0)
+    write_i64(starts, 1, 0)
+    for index in range(count):
+        slot = read_i64(p[SLOTS_AT], read_i64(rows, index))
+        rank = 0
+        if slot >= 0:
+            rank = read_i32(p[WAVE_AT], slot)
+            write_i32(p[WAVE_AT], slot, rank + 1)
+        write_i32(ranks, index, rank)
+        if rank == waves:
+            waves += 1
+            write_i64(starts, waves, 0)
+        write_i64(starts, rank + 1, read_i64(starts, rank + 1) + 1)
+    for wave in range(waves):
+        write_i64(starts, wave + 1, read_i64(starts, wave) + read_i64(starts, wave + 1))
+    for index in range(count):
+        row = read_i64(rows, index)
+        rank = read_i32(ranks, index)
+        place = read_i64(starts, rank)
+        write_i64(starts, rank, place + 1)
+        write_i64(order, place, row)
+        slot = read_i64(p[SLOTS_AT], row)
+        if slot >= 0:
+            write_i32(p[WAVE_AT], slot, 0)
+    return waves
+
+
+@part
+def _fill_row(p: IntArray, place: int, slot: int, time: int, values: int) -> None:
+    """Put a series into the block without a forecast."""
+    block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
+    write_i64(block, BLOCK_SLOT, slot)
+    write_i64(block, BLOCK_ROW_AT, p[ARENA_AT] + slot * p[ROW_BYTES])
+    write_i64(block, BLOCK_TIME, time)
+    write_i64(block, BLOCK_VALUES_AT, values)
+    write_i64(block, BLOCK_OUT_AT, 0)
+    write_i64(block, BLOCK_HEAD_PLACE, BLOCK_ROWS)
+
+
+@section
+def _advance(p: IntArray, count: int) -> None:
+    """Step the first `count` rows of the block, each of another series."""
+    lowest = layer_of(p, 0)
+    stride, hidden = read_i64(lowest, LAYER_STRIDE), read_i64(lowest, LAYER_HIDDEN)
+    for place in range(count):
+        block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
+        row = read_i64(block, BLOCK_ROW_AT)
+        gather_hidden(p, row, place)
+        encode(p, block, read_i64(lowest, LAYER_BUFFER_AT) + 4 * (place * stride + hidden))
+        head_place = read_i64(block, BLOCK_HEAD_PLACE)
+        if head_place < BLOCK_ROWS:
+            prepare_head(p, row, head_place)
+    run_layers(p, count)
+    for place in range(count):
+        block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
+        row, slot = read_i64(block, BLOCK_ROW_AT), read_i64(block, BLOCK_SLOT)
+        write_i64(row + p[LAST_TIME_OFFSET], 0, read_i64(block, BLOCK_TIME))
+        write_i64(row + p[STEPS_OFFSET], 0, read_i64(row + p[STEPS_OFFSET], 0) + 1)
+        write_u8(p[DIRTY_AT], slot, 1)
+        if p[AHEAD_AT] != 0:
+            write_u8(p[AHEAD_VALID_AT], slot, 0)
+
+
+@part
+def _holes_before(p: IntArray, slot: int, last: int, time: int) -> int:
+    """Return how many stamps of a series are missing; reset it where those are too many."""
+    if time - last == p[FREQUENCY_SIZE] and p[FREQUENCY_KIND] != MONTH:
+        return 0
+    holes = steps_between(last, time, p[FREQUENCY_KIND], p[FREQUENCY_SIZE]) - 1
+    if holes <= p[MAX_GAP]:
+        return holes
+    row = p[ARENA_AT] + slot * p[ROW_BYTES]
+    codes = row + p[CODES_OFFSET]
+    for offset in range(0, p[ROW_BYTES], 4):
+        if row + offset < codes or row + offset >= codes + 8 * p[COLUMNS]:
+            write_f32(row + offset, 0, read_f32(p[INITIAL_AT] + offset, 0))
+    if p[AHEAD_AT] != 0:
+        write_u8(p[AHEAD_VALID_AT], slot, 0)
+    write_i64(p[COUNTS_AT], 1, read_i64(p[COUNTS_AT], 1) + 1)
+    return 0
+
+
+@part
+def _last_time(p: IntArray, slot: int) -> int:
+    """Return the newest time of a series, or NEVER."""
+    if slot < 0:
+        return NEVER
+    return int(read_i64(p[ARENA_AT] + slot * p[ROW_BYTES] + p[LAST_TIME_OFFSET], 0))
+
+
+@part
+def _admit(p: IntArray, row: int, place: int, anchor: int, done: int) -> int:
+    """Put a row of the batch into the block if it is on time; return what becomes of it.
+
+    Where a stamp before it is missing, that step goes into the block instead: FILLED.
+    anchor: the time of the last observation of the series; done: steps filled in since.
+    """
+    slot = read_i64(p[SLOTS_AT], row)
+    if slot < 0:
+        return NO_SLOT
+    time, last = read_i64(p[TIMES_AT], row), _last_time(p, slot)
+    if last != NEVER:
+        if time <= last:
+            return REPEAT if time == last else LATE
+        if _holes_before(p, slot, last, time) > 0:
+            missing = advance(anchor, done + 1, p[FREQUENCY_KIND], p[FREQUENCY_SIZE])
+            _fill_row(p, place, slot, missing, p[NOTHING_AT])
+            write_i64(p[COUNTS_AT], 0, read_i64(p[COUNTS_AT], 0) + 1)
+            return FILLED
+    _fill_row(p, place, slot, time, p[VALUES_AT] + 4 * p[CHANNELS] * row)
+    return USED
+
+
+@part
+def _want_forecast(p: IntArray, place: int, head_place: int, row: int) -> None:
+    """Have row `place` of the block forecast into the batch's row."""
+    numbers = p[HORIZON] * (p[BELOW] + 1 + p[ABOVE])
+    block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
+    write_i64(block, BLOCK_OUT_AT, p[OUT_AT] + 4 * numbers * row)
+    write_i64(block, BLOCK_HEAD_PLACE, head_place)
+    write_i64(p[HEAD_ROWS_AT], head_place, place)
+
+
+@part
+def _prefetch_row(p: IntArray, row: int) -> None:
+    slot = read_i64(p[SLOTS_AT], row)
+    if slot >= 0:
+        start = p[ARENA_AT] + slot * p[ROW_BYTES]
+        for offset in range(0, p[ROW_BYTES] + _LINE_BYTES - 1, _LINE_BYTES):
+            prefetch(start + offset)
+
+
+@section
+def _step_wave(p: IntArray, begin: int, end: int) -> None:
+    """Step the rows from `begin` to `end` of the order, block by block.
+
+    A series is in a block once: after a step that was filled in, the block ends.
+    """
+    filled = forecasts = done = 0
+    anchor = NEVER
+    index = begin
+    while index < end:
+        row = read_i64(p[ORDER_AT], index)
+        if done == 0:
+            anchor = _last_time(p, read_i64(p[SLOTS_AT], row))
+        status = _admit(p, row, filled, anchor, done)
+        done = done + 1 if status == FILLED else 0
+        if status != FILLED:
+            write_u8(p[STATUS_AT], row, status)
+            index += 1
+            if index + BLOCK_ROWS < end:
+                _prefetch_row(p, read_i64(p[ORDER_AT], index + BLOCK_ROWS))
+        if status == USED and read_u8(p[WANTED_AT], row) != 0:
+            _want_forecast(p, filled, forecasts, row)
+            forecasts += 1
+        if status in (USED, FILLED):
+            filled += 1
+        if filled == BLOCK_ROWS or status == FILLED or (index == end and filled > 0):
+            _advance(p, filled)
+            if forecasts > 0:
+                run_head(p, forecasts)
+            filled = forecasts = 0
+
+
+def _make_step(version: int) -> Entry:
+    def step(p: IntArray, count: int) -> None:
+        if count == version:
+            return
+        before = flush_denormals()
+        waves = _order_by_wave(p, count)
+        begin = 0
+        for wave in range(waves):
+            end = read_i64(p[STARTS_AT], wave)
+            _step_wave(p, begin, end)
+            begin = end
+        restore_denormals(before)
+
+    return step
+
+
+def _make_forecast(version: int) -> Entry:
+    def forecast(p: IntArray, count: int) -> None:
+        if count == version:
+            return
+        before = flush_denormals()
+        top = layer_of(p, p[LAYERS] - 1)
+        for index in range(count):
+            row = read_i64(p[ROWS_AT], index)
+            _fill_row(p, 0, read_i64(p[SLOTS_AT], row), 0, 0)
+            _want_forecast(p, 0, 0, row)
+            series = read_i64(p[BLOCK_AT], BLOCK_ROW_AT)
+            prepare_head(p, series, 0)
+            output = series + read_i64(top, LAYER_HIDDEN_OFFSET)
+            copy_floats(output, p[HEAD_INPUT_AT], p[HEAD_WIDTH])
+            run_head(p, 1)
+        restore_denormals(before)
+
+    return forecast
+
+
+def _make_ahead(version: int) -> Entry:
+    def ahead(p: IntArray, count: int) -> None:
+        if count == version:
+            return
+        before = flush_denormals()
+        for index in range(count):
+            slot = read_i64(p[SLOTS_AT], read_i64(p[ROWS_AT], index))
+            if slot >= 0 and read_u8(p[AHEAD_VALID_AT], slot) == 0:
+                run_ahead(p, slot, p[ARENA_AT] + slot * p[ROW_BYTES])
+                write_u8(p[AHEAD_VALID_AT], slot, 1)
+        restore_denormals(before)
+
+    return ahead
+
+
+step = entry(_make_step)
+"""Step the observations in the batch, and forecast after those that want it."""
+
+forecast = entry(_make_forecast)
+"""Forecast from the states of series as they are; nothing advances."""
+
+ahead = entry(_make_ahead)
+"""Latency mode: make the recurrent half of the next step of these series."""

@@ -1,0 +1,129 @@
+"""The table of a program: an int64 array that tells the compiled functions where things are.
+
+Its entries are sizes, offsets in bytes within a row of the arena, and addresses. One array is
+quick to hand over from Python, and the code does not depend on the shape of the network, so it is
+compiled once for all models. Names that end in _AT are addresses, in _OFFSET offsets.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+_place = count()
+
+# The micro-batch: arrays of `capacity` rows that Python fills and reads.
+SLOTS_AT = next(_place)  # int64, -1: no slot
+TIMES_AT = next(_place)  # int64
+VALUES_AT = next(_place)  # float32 [C]
+WANTED_AT = next(_place)  # uint8, whether a forecast is wanted after the row
+ROWS_AT = next(_place)  # int64, the rows to step, in order of arrival
+STATUS_AT = next(_place)  # uint8 out, see USED below
+OUT_AT = next(_place)  # float32 out [horizon, Q]
+COUNTS_AT = next(_place)  # int64 out [2]: steps filled in, series reset
+
+# The arena.
+ARENA_AT = next(_place)
+ROW_BYTES = next(_place)
+INITIAL_AT = next(_place)  # one row
+DIRTY_AT = next(_place)  # uint8 per slot
+SEEN_OFFSET = next(_place)  # float64 [C]
+MEAN_OFFSET = next(_place)  # float64 [C, 2]
+VARIANCE_OFFSET = next(_place)  # float64 [C, 2]
+LATEST_OFFSET = next(_place)  # float32 [C]
+RING_OFFSET = next(_place)  # float32 [L]
+CODES_OFFSET = next(_place)  # int64 [columns]
+LAST_TIME_OFFSET = next(_place)  # int64
+STEPS_OFFSET = next(_place)  # int64
+
+# Features.
+CHANNELS = next(_place)  # C
+RATES_AT = next(_place)  # float64 [2], of the fast and the slow tracker
+CLOCKS = next(_place)
+CLOCK_KINDS_AT = next(_place)  # int64 [clocks]
+COLUMNS = next(_place)  # columns of codes
+EMBEDDING = next(_place)  # E, numbers per code
+EMBEDDINGS_AT = next(_place)  # int64 [columns], addresses of float32 [codes, E]
+LAGS = next(_place)  # L
+FREQUENCY_KIND = next(_place)
+FREQUENCY_SIZE = next(_place)
+SEASON = next(_place)
+MAX_GAP = next(_place)
+
+# Layers and head.
+LAYERS = next(_place)
+LAYERS_AT = next(_place)  # int64 [layers, LAYER_WORDS]
+HORIZON = next(_place)
+BELOW = next(_place)  # quantiles below the median
+ABOVE = next(_place)
+CENTRE_AT = next(_place)  # int64 [DENSE_WORDS]
+STEPS_AT = next(_place)  # int64 [DENSE_WORDS]
+
+# Work space of one thread.
+WAVE_AT = next(_place)  # int32 per slot, zero between calls; slots belong to one thread
+RANK_AT = next(_place)  # int32 [capacity]
+ORDER_AT = next(_place)  # int64 [capacity]
+STARTS_AT = next(_place)  # int64 [capacity + 1]
+BLOCK_AT = next(_place)  # int64 [BLOCK_ROWS, BLOCK_WORDS]
+HEAD_ROWS_AT = next(_place)  # int64 [BLOCK_ROWS], the block's rows that are forecast
+HEAD_INPUT_AT = next(_place)  # float32 [BLOCK_ROWS + 1, HEAD_STRIDE]: output, then lags
+HEAD_STRIDE = next(_place)
+HEAD_WIDTH = next(_place)  # numbers of the last layer's output
+LOCATION_AT = next(_place)  # float64 [BLOCK_ROWS]
+SPREAD_AT = next(_place)  # float64 [BLOCK_ROWS]
+GATES_AT = next(_place)  # float32 [TILE_ROWS, 2 * PANEL]
+TAIL_AT = next(_place)  # float32 [2 * LANES]
+CLOCK_CACHE_AT = next(_place)  # [CLOCK_CACHE_ROWS]: int64 time, float32 [2 * clocks]
+NOTHING_AT = next(_place)  # float32 [C] of NaN
+
+# Latency mode: the recurrent half of the next step's gates, made after the reply.
+AHEAD_AT = next(_place)  # 0: off; float32 [slots, AHEAD_BYTES / 4]
+AHEAD_BYTES = next(_place)
+AHEAD_VALID_AT = next(_place)  # uint8 per slot
+
+TABLE_WORDS = next(_place)
+
+_place = count()
+LAYER_INPUTS = next(_place)
+LAYER_HIDDEN = next(_place)
+LAYER_WEIGHTS_AT = next(_place)  # float32 [panels, hidden + inputs, PANEL]
+LAYER_BIAS_AT = next(_place)  # float32 [panels, PANEL]
+LAYER_BUFFER_AT = next(_place)  # float32 [BLOCK_ROWS, stride]: hidden, then inputs
+LAYER_STRIDE = next(_place)
+LAYER_HIDDEN_OFFSET = next(_place)
+LAYER_CELL_OFFSET = next(_place)
+LAYER_AHEAD_OFFSET = next(_place)
+LAYER_WORDS = next(_place)
+
+_place = count()
+DENSE_INPUTS = next(_place)
+DENSE_OUTPUTS = next(_place)
+DENSE_WEIGHTS_AT = next(_place)  # float32 [panels, inputs, PANEL], or [outputs, padded inputs]
+DENSE_BIAS_AT = next(_place)
+DENSE_OUT_AT = next(_place)  # float32 [panels, BLOCK_ROWS, PANEL]
+DENSE_WORDS = next(_place)
+
+_place = count()
+BLOCK_SLOT = next(_place)
+BLOCK_ROW_AT = next(_place)  # the series' row in the arena
+BLOCK_TIME = next(_place)
+BLOCK_VALUES_AT = next(_place)
+BLOCK_OUT_AT = next(_place)  # 0: no forecast wanted
+BLOCK_HEAD_PLACE = next(_place)  # BLOCK_ROWS: no forecast wanted
+BLOCK_WORDS = next(_place)
+
+BLOCK_ROWS = 48
+"""Series that are stepped together: their inputs and one panel of weights fit the first cache."""
+
+FEW_OUTPUTS = 4
+"""A map to so few outputs is computed as dot products: a panel would be mostly padding."""
+
+CLOCK_CACHE_ROWS = 64
+
+USED, LATE, REPEAT, NO_SLOT, FILLED = range(5)
+"""What became of a row. FILLED: a stamp before it was missing, so it is not its turn yet."""
+
+HOUR, WEEKDAY, YEARDAY, SEASON_CLOCK = range(4)
+"""Kinds of clocks, see features.calendar."""
+
+DURATION, MONTH, COUNT = range(3)
+"""Kinds of frequencies, see series.Frequency."""

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import HOUR_US, START_US, model
+from networks import SPECS, network
+
+from forecastd.artifact import Artifact
+from forecastd.features.spec import FeatureSpec
+from forecastd.network.model import weights_of
+from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
+from forecastd.runtime.kernel_stepper import KernelStepper, unsupported
+from forecastd.runtime.torch_stepper import TorchStepper
+from forecastd.series import ForecastBatch, Frequency, Keys, ObservationBatch
+
+SERIES = 30
+QUANTILES = (0.05, 0.2, 0.5, 0.9)
+
+
+def _observations(seed: int, rows: int, *, start: int = 0) -> ObservationBatch:
+    """Return observations of few series in rising time, with holes, repeats and missing values."""
+    dice = np.random.default_rng(seed)
+    hours = np.sort(dice.integers(0, 9, rows)) + start
+    values = (dice.normal(size=(rows, 2)) * 3 + 5).astype(np.float32)
+    values[dice.random(values.shape) < 0.1] = np.nan
+    keys = [f"s{number}" for number in dice.integers(0, SERIES, rows)]
+    return ObservationBatch(Keys.of(keys), START_US + HOUR_US * hours, values)
+
+
+def _cut(batch: ObservationBatch, cuts: list[int]) -> list[ObservationBatch]:
+    places = [0, *sorted(cuts), len(batch)]
+    parts = [np.arange(a, b) for a, b in zip(places[:-1], places[1:], strict=True)]
+    return [
+        ObservationBatch(batch.keys.take(rows), batch.times[rows], batch.values[rows])
+        for rows in parts
+    ]
+
+
+def _artifact(spec: NetworkSpec, seed: int = 0) -> Artifact:
+    base = model()
+    signature = replace(base.signature, horizon=spec.head.horizon, quantiles=spec.head.quantiles)
+    return replace(
+        base,
+        spec=spec,
+        signature=signature,
+        weights=weights_of(network(spec, torch.float32, seed)),
+    )
+
+
+def _specs() -> st.SearchStrategy[NetworkSpec]:
+    def build(
+        hidden: list[int], lags: int, horizon: int, quantiles: tuple[float, ...], clocks: int
+    ) -> NetworkSpec:
+        names = ("hour", "weekday", "yearday", "season")[:clocks]
+        layers = [
+            LayerSpec(f"lstm_{number}", "lstm", {"hidden": size})
+            for number, size in enumerate(hidden)
+        ]
+        kind = "quantile" if quantiles else "point"
+        features = FeatureSpec(2, names, 12.0, lags, 3, (4,))
+        return NetworkSpec(features, tuple(layers), HeadSpec(kind, horizon, quantiles, lags))
+
+    return st.builds(
+        build,
+        st.lists(st.integers(1, 40), min_size=1, max_size=3),
+        st.integers(0, 40),
+        st.integers(1, 40),
+        st.sampled_from([(), (0.1, 0.5, 0.9), QUANTILES]),
+        st.integers(0, 4),
+    )
+
+
+def _same(one: ForecastBatch, other: ForecastBatch) -> None:
+    assert list(one.keys) == list(other.keys)
+    np.testing.assert_array_equal(one.origins, other.origins)
+    np.testing.assert_array_equal(one.values, other.values)
+
+
+@settings(max_examples=25)
+@given(_specs(), st.integers(0, 1000))
+def test_kernels_forecast_what_torch_does(spec: NetworkSpec, seed: int) -> None:
+    artifact = _artifact(spec, seed)
+    kernels, reference = KernelStepper(artifact, SERIES), TorchStepper(artifact, SERIES)
+    for number in range(4):
+        batch = _observations(seed + number, 50, start=7 * number)
+        ours, theirs = kernels.step(batch), reference.step(batch)
+        assert ours[1:] == theirs[1:]
+        scale = 1e-5 * max(1.0, float(np.abs(theirs.forecasts.values).max(initial=0)))
+        np.testing.assert_allclose(
+            ours.forecasts.values, theirs.forecasts.values, rtol=1e-5, atol=scale
+        )
+        assert kernels.arena.layout == reference.arena.layout
+
+
+@settings(max_examples=20)
+@given(
+    st.sampled_from(sorted(SPECS)),
+    st.integers(0, 1000),
+    st.lists(st.integers(0, 300), max_size=8),
+    st.integers(1, 3),
+)
+def test_batches_and_threads_change_no_bit(
+    name: str, seed: int, cuts: list[int], threads: int
+) -> None:
+    whole, parts = (
+        KernelStepper(model(name), SERIES, 1),
+        KernelStepper(model(name), SERIES, threads),
+    )
+    batch = _observations(seed, 300)
+    expected = whole.step(batch)
+    results = [parts.step(part) for part in _cut(batch, cuts)]
+    assert sum(result.filled for result in results) == expected.filled
+    values = np.concatenate([result.forecasts.values for result in results])
+    np.testing.assert_array_equal(values, expected.forecasts.values)
+    np.testing.assert_array_equal(
+        whole.arena.rows[: len(whole.arena)], parts.arena.rows[: len(parts.arena)]
+    )
+
+
+def test_more_rows_than_a_stretch_and_two_threads() -> None:
+    dice = np.random.default_rng(0)
+    series, rounds = 3000, 4
+    keys = Keys.of([f"s{number}" for number in range(series)] * rounds)
+    times = START_US + HOUR_US * np.repeat(np.arange(rounds), series)
+    batch = ObservationBatch(keys, times, dice.normal(size=(len(keys), 2)).astype(np.float32))
+    one, two = KernelStepper(model(), series, 1), KernelStepper(model(), series, 2)
+    _same(one.step(batch).forecasts, two.step(batch).forecasts)
+
+
+def test_states_move_between_kernels_and_torch() -> None:
+    first, second = _observations(1, 200), _observations(2, 200, start=9)
+    kernels, reference = KernelStepper(model(), SERIES), TorchStepper(model(), SERIES)
+    kernels.step(first)
+    reference.arena.restore(kernels.arena.snapshot())
+    ours, theirs = kernels.step(second).forecasts, reference.step(second).forecasts
+    np.testing.assert_allclose(ours.values, theirs.values, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["1mo", "3mo", "1d", "7"])
+def test_holes_of_every_frequency_are_filled_alike(text: str) -> None:
+    base = model()
+    frequency = Frequency.parse(text)
+    artifact = replace(base, signature=replace(base.signature, frequency=frequency), max_gap=4)
+    kernels, reference = KernelStepper(artifact, SERIES), TorchStepper(artifact, SERIES)
+    start = int(np.datetime64("2019-10-31", "us").astype(np.int64))
+    dice = np.random.default_rng(5)
+    steps = np.cumsum(dice.integers(1, 7, 60))
+    times = frequency.advance(np.full(60, start), steps)
+    values = dice.normal(size=(60, 2)).astype(np.float32)
+    batch = ObservationBatch(Keys.of(["a"] * 60), times, values)
+    ours, theirs = kernels.step(batch), reference.step(batch)
+    assert (ours.filled, ours.resets) == (theirs.filled, theirs.resets)
+    assert ours.filled > 0 < ours.resets
+    np.testing.assert_allclose(ours.forecasts.values, theirs.forecasts.values, rtol=1e-5, atol=1e-5)
+
+
+def test_ten_thousand_carried_steps_stay_with_the_exact_reference() -> None:
+    spec = NetworkSpec(
+        FeatureSpec(2, ("hour",), 24.0, 24, 3, (4,)),
+        lstm_chain(64, 2, 0.0, "sequence"),
+        HeadSpec("quantile", 6, (0.1, 0.5, 0.9), 24),
+    )
+    artifact = _artifact(spec)
+    exact = network(spec, torch.float64, 0)
+    steps = 10_000
+    dice = np.random.default_rng(7)
+    wave = 10 + 5 * np.sin(np.arange(steps) * 2 * np.pi / 24)
+    values = np.stack([wave + dice.normal(size=steps), dice.normal(size=steps)], 1)
+    values = values.astype(np.float32)
+    times = START_US + HOUR_US * np.arange(steps)
+    batch = ObservationBatch(Keys.of(["a"] * steps), times, values)
+    ours = KernelStepper(artifact, 1).step(batch).forecasts.values
+    from forecastd.features.encoder import Inputs
+
+    inputs = Inputs(
+        torch.from_numpy(values[None]).double(),
+        torch.from_numpy(artifact.clocks(times[None])).double(),
+        torch.from_numpy(artifact.vocabulary.encode(["a"])),
+    )
+    with torch.inference_mode():
+        forecast, _ = exact.unroll(inputs, exact.initial_state(1))
+    expected = forecast.unscaled()[0].numpy()
+    error = np.abs(ours - expected) / np.abs(expected).max()
+    assert error.max() < 1e-5
+
+
+def test_what_has_no_kernel_is_named() -> None:
+    spec = SPECS["lstm_quantile"]
+    assert unsupported(spec) is None
+    odd = replace(spec, layers=(LayerSpec("strange", "bilstm", {"hidden": 3}),))
+    assert unsupported(odd) == "layer 'strange' of kind 'bilstm'"
