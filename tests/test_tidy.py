@@ -26,6 +26,7 @@ LOGGERS = {"logging", "structlog", "prometheus_client"}
 CONNECTOR_PARTS = {
     "contract": "the protocols of sources and sinks",
     "connections": "the clients of a socket source, shared by tcp and unix",
+    "frames": "bytes into Arrow record batches, shared by the sources",
     "lines": "bytes into lines of bounded length, shared by the sources",
 }
 """Modules among the connectors that are none, with what they are."""

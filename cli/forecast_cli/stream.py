@@ -1,13 +1,21 @@
-"""`forecast stream`: observations as NDJSON on stdin, forecasts as NDJSON on stdout."""
+"""`forecast stream`: observations on stdin, forecasts on stdout, as NDJSON or Arrow."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from forecast_cli.output import note
+
+
+class Form(StrEnum):
+    """How observations and forecasts are written."""
+
+    ndjson = "ndjson"
+    arrow = "arrow"
 
 
 def stream(
@@ -23,13 +31,18 @@ def stream(
     series_max: Annotated[
         int, typer.Option(min=1, help="Most series at once; lines of further ones are rejected.")
     ] = 100_000,
+    form: Annotated[
+        Form, typer.Option("--format", help="Of input and output: ndjson, or an Arrow IPC stream.")
+    ] = Form.ndjson,
 ) -> None:
     """Answer each observation on stdin with a forecast on stdout."""
     from forecastd.daemon.local import run_stdio
     from forecastd.runtime.opening import open_model
 
     opened = open_model(model, device, series_max, note)
-    result = run_stdio(opened.stepper, state, "ignore" if ignore_unknown else "reject")
+    result = run_stdio(
+        opened.stepper, state, "ignore" if ignore_unknown else "reject", form=form.value
+    )
     _summarise(result.counts)
     if result.ended_by is not None:
         raise typer.Exit(128 + result.ended_by)

@@ -34,7 +34,10 @@ Reason = Literal[
     "key_too_long",
 ]
 REASONS: tuple[str, ...] = (*get_args(Reason), "line_too_long")
-"""Why a line never becomes an observation; the last one is found by the line splitter."""
+"""Why a line never becomes an observation; the last one is found by the line splitter.
+
+An Arrow stream has "bad_frame" instead of what is wrong with text.
+"""
 
 
 class Problem(NamedTuple):

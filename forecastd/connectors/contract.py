@@ -6,22 +6,33 @@ Everything a connector remembers between two lives comes from the position it is
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.connectors.connections import Clock, Connections
-from forecastd.connectors.lines import Lines
+from forecastd.connectors.frames import FrameSplitter, Piece, TakenFrames
+from forecastd.connectors.lines import Lines, LineSplitter, Taken, too_long_rejects
 from forecastd.series import IntArray, Reject
+
+PIPE_BYTES = 1 << 20
+"""The most a user without privileges may ask for."""
 
 Position = dict[str, Any]
 """A JSON object that only the connector that made it understands. {}: nothing to resume."""
 
 Tags = NDArray[np.int32]
+
+Format = Literal["ndjson", "arrow"]
+"""How observations and forecasts are written: docs/formats/ndjson.md, docs/formats/arrow.md."""
 
 
 class SourceEnded(Exception):
@@ -46,15 +57,32 @@ class LineBatch:
 
 
 @dataclass(slots=True)
+class FrameBatch:
+    """Rows of Arrow record batches in order of arrival; rejects as in LineBatch."""
+
+    source: str
+    pieces: list[Piece]
+    rejects: list[Reject] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(piece.stop - piece.start for piece in self.pieces) + len(self.rejects)
+
+
+Batch = LineBatch | FrameBatch
+
+
+@dataclass(slots=True)
 class ForecastLines:
     """Encoded forecasts in one buffer; line i, with its line end, ends at ends[i].
 
-    tags as in LineBatch.
+    tags as in LineBatch. head: what has to stand once before everything else at a place; the
+    schema of an Arrow stream, whose lines are its record batches.
     """
 
     data: bytes
     ends: IntArray
     tags: Tags | None = None
+    head: bytes = b""
 
     @classmethod
     def of(cls, lines: Sequence[bytes], tags: Tags | None = None) -> ForecastLines:
@@ -77,10 +105,34 @@ class Surroundings:
     clock: Clock
     batch_rows: int = 4096
     line_bytes_max: int = 65536
+    frame_bytes_max: int = 1 << 26
 
     def resolve(self, path: str) -> Path:
         """Return a configured path; a relative one starts at the configuration's folder."""
         return self.folder / Path(path).expanduser()
+
+    def splitter(
+        self, form: Format, skip: tuple[int, int] = (0, 0)
+    ) -> LineSplitter | FrameSplitter:
+        """Return what cuts a stream of this format; skip: as in FrameSplitter, for Arrow only."""
+        if form == "arrow":
+            return FrameSplitter(self.frame_bytes_max, skip)
+        return LineSplitter(self.line_bytes_max)
+
+    def batch(self, source: str, taken: Taken | TakenFrames) -> Batch:
+        """Return the batch of what a splitter gave."""
+        if isinstance(taken, Taken):
+            rejects = too_long_rejects(source, taken, self.line_bytes_max)
+            return LineBatch(source, taken.lines, rejects=rejects)
+        broken = [] if taken.broken is None else [Reject("bad_frame", source, b"", taken.broken)]
+        return FrameBatch(source, taken.pieces, broken)
+
+
+def widen_pipe(descriptor: int) -> None:
+    """Let a pipe hold PIPE_BYTES, so that both ends work in large batches; else do nothing."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 class Source(Protocol):
@@ -104,7 +156,7 @@ class Source(Protocol):
         """Whether a peer waits for a commit of what was returned so far."""
         ...
 
-    def next_batch(self) -> LineBatch:
+    def next_batch(self) -> Batch:
         """Return at most batch_rows lines, none when idle. The caller owns the batch.
 
         Raises SourceEnded when nothing more will come, PeerError when the source fails.
@@ -141,6 +193,11 @@ class Sink(Protocol):
     """
 
     name: str
+
+    @property
+    def format(self) -> Format:
+        """How forecasts must be encoded for this sink."""
+        ...
 
     def write(self, batch: ForecastLines) -> None:
         """Take forecasts; the caller keeps the batch. May block as long as the peer does.

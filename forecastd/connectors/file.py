@@ -15,13 +15,15 @@ from pydantic import Field
 
 from forecastd.config import Duration, Settings
 from forecastd.connectors.contract import (
+    Batch,
     ForecastLines,
-    LineBatch,
+    Format,
     Position,
     SourceEnded,
     Surroundings,
 )
-from forecastd.connectors.lines import LineSplitter, Taken, too_long_rejects
+from forecastd.connectors.frames import FrameSplitter, TakenFrames
+from forecastd.connectors.lines import Taken
 from forecastd.errors import PeerError, UserError
 
 CHUNK_BYTES = 1 << 18
@@ -35,6 +37,9 @@ class FileSourceSettings(Settings):
     type: Literal["file"]
     path: str = Field(description="the file to read; it may appear later when followed")
     follow: bool = Field(True, description="wait for more at the end; false: stop there")
+    format: Format = Field(
+        "ndjson", description="how observations are written: ndjson, or arrow (an IPC stream)"
+    )
     poll: Duration = Field(0.5, description="how often to look for more at the end")
 
 
@@ -43,6 +48,9 @@ class FileSinkSettings(Settings):
 
     type: Literal["file"]
     path: str = Field(description="the file to append forecasts to")
+    format: Format = Field(
+        "ndjson", description="how forecasts are written: ndjson, or arrow (an IPC stream)"
+    )
 
 
 class FileSource:
@@ -68,7 +76,7 @@ class FileSource:
         self._ended = False
         self._draining = False
         self._seen_end = False
-        self._splitter = LineSplitter(surroundings.line_bytes_max)
+        self._splitter = surroundings.splitter(settings.format)
         self._head = b""
         self._inode = self._offset = self._read_bytes = 0
         self._resume(position or {})
@@ -82,7 +90,7 @@ class FileSource:
         at_end = self._seen_end and self._settings.follow
         return self._settings.poll if at_end else 0.0
 
-    def next_batch(self) -> LineBatch:
+    def next_batch(self) -> Batch:
         """Return the next lines; SourceEnded at the end of a file that is not followed."""
         if self._ended:
             raise SourceEnded
@@ -91,8 +99,7 @@ class FileSource:
         except OSError as error:
             message = f"source {self.name}: cannot read {self._path}: {error.strerror}"
             raise PeerError(message) from error
-        rejects = too_long_rejects(self.name, taken, self._surroundings.line_bytes_max)
-        return LineBatch(self.name, taken.lines, rejects=rejects)
+        return self._surroundings.batch(self.name, taken)
 
     def position(self) -> Position:
         """Return inode, offset after the last line returned, and the digest of the head."""
@@ -100,12 +107,15 @@ class FileSource:
             return {}
         offset = self._offset + self._splitter.consumed_bytes
         head = self._head[:offset]
-        return {
+        position = {
             "inode": self._inode,
             "offset": offset,
             "head_bytes": len(head),
             "head_sha256": hashlib.sha256(head).hexdigest(),
         }
+        if isinstance(self._splitter, FrameSplitter):
+            position["rows"] = self._splitter.rows_taken
+        return position
 
     def acknowledge(self, position: Position) -> None:
         """Do nothing: the position in the checkpoint is all there is."""
@@ -123,7 +133,7 @@ class FileSource:
         self._ended = True
         self._start(-1, 0)
 
-    def _take(self) -> Taken:
+    def _take(self) -> Taken | TakenFrames:
         taken = self._splitter.take(self._surroundings.batch_rows)
         if taken.count:
             return taken
@@ -157,20 +167,22 @@ class FileSource:
         self._splitter.feed(data)
         self._seen_end = not data
 
-    def _follow(self) -> Taken:
+    def _follow(self) -> Taken | TakenFrames:
         """At the end: look whether the path now leads to another file, or to a shorter one."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            return Taken.nothing()
+            return self._splitter.take(0)
         if self._descriptor >= 0 and status.st_ino == self._inode:
             if status.st_size >= self._read_bytes:
-                return Taken.nothing()
+                return self._splitter.take(0)
             taken = self._splitter.finish()
             self._start(self._descriptor, 0)
             return taken
         if self._descriptor >= 0 and os.fstat(self._descriptor).st_size > self._read_bytes:
-            return Taken.nothing()  # lines came between the last read and the rotation: read first
+            return self._splitter.take(
+                0
+            )  # lines came between the last read and the rotation: read first
         taken = self._splitter.finish()
         self._start(self._open(self._path), 0)
         return taken
@@ -184,14 +196,19 @@ class FileSource:
             head = os.pread(descriptor, position["head_bytes"], 0)
             same = hashlib.sha256(head).hexdigest() == position["head_sha256"]
             if same and os.fstat(descriptor).st_size >= position["offset"]:
-                self._start(descriptor, position["offset"])
+                self._start(descriptor, position["offset"], position.get("rows", 0))
                 return
             os.close(descriptor)
         if self._path.exists():
             self._start(self._open(self._path), 0)
 
-    def _start(self, descriptor: int, offset: int) -> None:
-        """Read `descriptor` from `offset` on, closing another one that was open."""
+    def _start(self, descriptor: int, offset: int, rows: int = 0) -> None:
+        """Read `descriptor` from `offset` on, closing another one that was open.
+
+        An Arrow stream is read from its beginning, where its schema is, and rows are skipped.
+        """
+        self._splitter = self._surroundings.splitter(self._settings.format, (offset, rows))
+        offset = 0 if self._settings.format == "arrow" else offset
         if self._descriptor not in (-1, descriptor):
             os.close(self._descriptor)
         self._descriptor = descriptor
@@ -199,7 +216,6 @@ class FileSource:
         self._head = os.pread(descriptor, min(offset, HEAD_BYTES), 0) if descriptor >= 0 else b""
         self._offset = self._read_bytes = offset
         self._seen_end = False
-        self._splitter = LineSplitter(self._surroundings.line_bytes_max)
 
     def _open(self, path: Path) -> int:
         try:
@@ -224,6 +240,8 @@ class FileSink:
         position: Position | None = None,
     ) -> None:
         self.name = name
+        self.format = settings.format
+        self._has_head = False
         self._path = surroundings.resolve(settings.path)
         try:
             self._descriptor = os.open(
@@ -237,8 +255,23 @@ class FileSink:
             raise UserError(message, hint="check that its folder exists and is writable") from error
 
     def write(self, batch: ForecastLines) -> None:
-        """Append the lines."""
+        """Append the lines, after the head of their format where the file is empty.
+
+        Raises UserError where the file begins with another one.
+        """
+        if batch.head and not self._has_head:
+            self._write_head(batch.head)
         write_all(self._descriptor, batch.data, str(self._path))
+
+    def _write_head(self, head: bytes) -> None:
+        with self._path.open("rb") as file:
+            found = file.read(len(head))
+        if not found:
+            write_all(self._descriptor, head, str(self._path))
+        elif found != head:
+            message = f"sink {self.name}: {self._path} does not begin with this model's schema"
+            raise UserError(message, hint="give the sink another path, or move the file away")
+        self._has_head = True
 
     def flush(self) -> None:
         """Return when the file is on disk. A failed fsync is not tried again: data may be gone."""

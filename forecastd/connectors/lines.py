@@ -139,7 +139,7 @@ class LineSplitter:
 
     def take(self, rows: int) -> Taken:
         """Return at most `rows` complete lines."""
-        if not self.has_line:
+        if not self.has_line or not rows:
             self._skip_if_too_long()
             return Taken.nothing()
         lines = self._cut(rows)

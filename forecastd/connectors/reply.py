@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from forecastd.config import Settings
-from forecastd.connectors.contract import ForecastLines, Position, Surroundings
+from forecastd.connectors.contract import ForecastLines, Format, Position, Surroundings
 
 
 class ReplySettings(Settings):
@@ -20,6 +20,8 @@ class ReplySink:
     `flush` returns when every client's kernel has its forecasts. A client that does not read
     within its write timeout is closed and counted, so one client cannot hold up the others.
     """
+
+    format: Format = "ndjson"
 
     def __init__(
         self,

@@ -6,9 +6,17 @@ import os
 import select
 from typing import Literal
 
+from pydantic import Field
+
 from forecastd.config import Settings
-from forecastd.connectors.contract import LineBatch, Position, SourceEnded, Surroundings
-from forecastd.connectors.lines import LineSplitter, too_long_rejects
+from forecastd.connectors.contract import (
+    Batch,
+    Format,
+    Position,
+    SourceEnded,
+    Surroundings,
+    widen_pipe,
+)
 from forecastd.errors import PeerError
 
 CHUNK_BYTES = 1 << 18
@@ -18,6 +26,9 @@ class StdinSettings(Settings):
     """[sources.NAME] type = "stdin"."""
 
     type: Literal["stdin"]
+    format: Format = Field(
+        "ndjson", description="how observations are written: ndjson, or arrow (an IPC stream)"
+    )
 
 
 class StdinSource:
@@ -43,12 +54,13 @@ class StdinSource:
         self._descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
-        self._splitter = LineSplitter(surroundings.line_bytes_max)
+        self._splitter = surroundings.splitter(settings.format)
+        widen_pipe(descriptor)
         self._at_end = False
         self._draining = False
         self._closed = False
 
-    def next_batch(self) -> LineBatch:
+    def next_batch(self) -> Batch:
         """Return what has arrived. The unfinished last line counts as a line at the end."""
         if self._closed:
             raise SourceEnded
@@ -60,8 +72,7 @@ class StdinSource:
             self._closed = not taken.count
             if self._closed:
                 raise SourceEnded
-        rejects = too_long_rejects(self.name, taken, self._surroundings.line_bytes_max)
-        return LineBatch(self.name, taken.lines, rejects=rejects)
+        return self._surroundings.batch(self.name, taken)
 
     def position(self) -> Position:
         """Return {}: standard input cannot be read again."""

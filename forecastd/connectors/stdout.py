@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from forecastd.config import Settings
-from forecastd.connectors.contract import ForecastLines, Position, Surroundings
+from forecastd.connectors.contract import (
+    ForecastLines,
+    Format,
+    Position,
+    Surroundings,
+    widen_pipe,
+)
 from forecastd.connectors.file import write_all
 
 
@@ -13,6 +21,9 @@ class StdoutSettings(Settings):
     """[sinks.NAME] type = "stdout"."""
 
     type: Literal["stdout"]
+    format: Format = Field(
+        "ndjson", description="how forecasts are written: ndjson, or arrow (an IPC stream)"
+    )
 
 
 class StdoutSink:
@@ -28,11 +39,16 @@ class StdoutSink:
         descriptor: int = 1,
     ) -> None:
         self.name = name
+        self.format = settings.format
         self._descriptor = descriptor
+        self._has_head = False
+        widen_pipe(descriptor)
 
     def write(self, batch: ForecastLines) -> None:
         """Write the lines. Raises BrokenPipeError when the reader is gone."""
-        write_all(self._descriptor, batch.data, "standard output")
+        head = b"" if self._has_head else batch.head
+        write_all(self._descriptor, head + batch.data, "standard output")
+        self._has_head = True
 
     def flush(self) -> None:
         """Do nothing: every write has reached the kernel."""

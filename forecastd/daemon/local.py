@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from forecastd.connectors.codec_ndjson import UnknownColumns
 from forecastd.connectors.connections import Clock, Connections
-from forecastd.connectors.contract import Surroundings
+from forecastd.connectors.contract import Format, Surroundings
 from forecastd.connectors.stdin import StdinSettings, StdinSource
 from forecastd.connectors.stdout import StdoutSettings, StdoutSink
 from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Translation
@@ -35,10 +35,11 @@ def run_stdio(
     state_file: Path | None,
     unknown_columns: UnknownColumns = "reject",
     *,
+    form: Format = "ndjson",
     descriptors: tuple[int, int] = (0, 1),
     clock: Clock = time.monotonic,
 ) -> StdioResult:
-    """Answer each observation line of one descriptor with a forecast line on the other.
+    """Answer each observation of one descriptor with a forecast on the other, both in `form`.
 
     state_file: states are taken from it and committed to it, at the end and every few seconds;
     None keeps them in memory. SIGINT and SIGTERM finish what has arrived and commit. Must run in
@@ -52,10 +53,16 @@ def run_stdio(
             restore(stepper, state_file)
         surroundings = Surroundings(Path(), Connections(clock), clock)
         source = StdinSource(
-            "stdin", StdinSettings(type="stdin"), surroundings, descriptor=descriptors[0]
+            "stdin",
+            StdinSettings(type="stdin", format=form),
+            surroundings,
+            descriptor=descriptors[0],
         )
         sink = StdoutSink(
-            "stdout", StdoutSettings(type="stdout"), surroundings, descriptor=descriptors[1]
+            "stdout",
+            StdoutSettings(type="stdout", format=form),
+            surroundings,
+            descriptor=descriptors[1],
         )
         pipeline = Pipeline(
             (stepper, Translation.of(stepper, unknown_columns)),

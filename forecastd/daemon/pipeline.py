@@ -8,26 +8,47 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from forecastd.connectors.codec_ndjson import Decoder, Encoder, UnknownColumns
+from forecastd.connectors.codec_ndjson import Decoded, Decoder, Encoder, UnknownColumns
 from forecastd.connectors.codec_time import TimeUnit
 from forecastd.connectors.connections import Clock
-from forecastd.connectors.contract import LineBatch, Position, Sink, Source, SourceEnded
+from forecastd.connectors.contract import (
+    Batch,
+    ForecastLines,
+    Format,
+    FrameBatch,
+    Position,
+    Sink,
+    Source,
+    SourceEnded,
+)
 from forecastd.daemon.dead_letter import DeadLetter
 from forecastd.runtime import checkpoint
 from forecastd.runtime.checkpoint import Checkpoint
 from forecastd.runtime.stepper import Stepper
-from forecastd.series import Reject
+from forecastd.series import ForecastBatch, Reject, Signature
 
 
-@dataclass(frozen=True)
 class Translation:
-    """How lines become observations of one model and its forecasts become lines."""
+    """How input becomes observations of one model and its forecasts become output.
 
-    decoder: Decoder
-    encoder: Encoder
+    The codec of Arrow is made when a stream has that format, for it imports pyarrow.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        unknown_columns: UnknownColumns = "reject",
+        time_unit: TimeUnit | None = None,
+    ) -> None:
+        self._signature = signature
+        self._unknown_columns: UnknownColumns = unknown_columns
+        self._time_unit: TimeUnit | None = time_unit
+        self.decoder = Decoder(signature, unknown_columns, time_unit)
+        self.encoder = Encoder(signature)
 
     @classmethod
     def of(
@@ -37,8 +58,28 @@ class Translation:
         time_unit: TimeUnit | None = None,
     ) -> Translation:
         """Return the translation for a stepper's signature."""
-        signature = stepper.signature
-        return cls(Decoder(signature, unknown_columns, time_unit), Encoder(signature))
+        return cls(stepper.signature, unknown_columns, time_unit)
+
+    def decode(self, batch: Batch) -> Decoded:
+        """Return observations and rejects of a batch in any format."""
+        if isinstance(batch, FrameBatch):
+            decoded: Decoded = self._arrow[0].decode(batch)
+            return decoded
+        return self.decoder.decode(batch)
+
+    def encode(self, forecasts: ForecastBatch, form: Format) -> ForecastLines:
+        """Return forecasts in a format."""
+        if form == "arrow":
+            lines: ForecastLines = self._arrow[1].encode(forecasts)
+            return lines
+        return self.encoder.encode(forecasts)
+
+    @cached_property
+    def _arrow(self) -> tuple[Any, Any]:
+        from forecastd.connectors.codec_arrow import ArrowDecoder, ArrowEncoder
+
+        decoder = ArrowDecoder(self._signature, self._unknown_columns, self._time_unit)
+        return decoder, ArrowEncoder(self._signature)
 
 
 @dataclass
@@ -210,8 +251,8 @@ class Pipeline:
         if self.stepper.arena.evicted is not None:
             self.stepper.arena.evicted.close()
 
-    def _process(self, lines: LineBatch, counts: TickCounts) -> None:
-        decoded = self.translation.decoder.decode(lines)
+    def _process(self, lines: Batch, counts: TickCounts) -> None:
+        decoded = self.translation.decode(lines)
         started = self._clock()
         result = self.stepper.step(decoded.batch)
         counts.step_s += self._clock() - started
@@ -220,9 +261,11 @@ class Pipeline:
             for row, reason in result.refused
         ]
         self._reject([*lines.rejects, *decoded.rejects, *refused], counts)
-        forecasts = self.translation.encoder.encode(result.forecasts)
+        encoded: dict[Format, ForecastLines] = {}
         for sink in self.connectors.sinks.values():
-            sink.write(forecasts)
+            if sink.format not in encoded:
+                encoded[sink.format] = self.translation.encode(result.forecasts, sink.format)
+            sink.write(encoded[sink.format])
         counts.received[lines.source] += len(lines)
         counts.observations += len(decoded.batch) - len(refused)
         counts.forecasts += len(result.forecasts)
