@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +35,7 @@ def _observations(seed: int, rows: int, *, start: int = 0) -> ObservationBatch:
 
 def _cut(batch: ObservationBatch, cuts: list[int]) -> list[ObservationBatch]:
     places = [0, *sorted(cuts), len(batch)]
-    parts = [np.arange(a, b) for a, b in zip(places[:-1], places[1:], strict=True)]
+    parts = [np.arange(a, b) for a, b in itertools.pairwise(places)]
     return [
         ObservationBatch(batch.keys.take(rows), batch.times[rows], batch.values[rows])
         for rows in parts

@@ -34,7 +34,7 @@ def _sigmoid(x: Any) -> Any:
 
 def _everywhere(function: Callable[[Any], Any]) -> Callable[[NDArray[np.float32]], Any]:
     """Return a function of vectors as one of arrays whose length LANES divides."""
-    compiled = numba.njit(function)
+    compiled = function if hasattr(function, "py_func") else numba.njit(function)
 
     @numba.njit
     def loop(source: int, target: int, count: int) -> None:
