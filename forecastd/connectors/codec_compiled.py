@@ -10,6 +10,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from forecastd.compiled import compiled as compiled
+
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 Bytes = NDArray[np.uint8]
@@ -17,9 +19,6 @@ Bytes = NDArray[np.uint8]
 _compile: Any = njit
 _intrinsic: Any = intrinsic
 _pointer_type: Any = types.CPointer
-
-compiled: Callable[[_Function], _Function] = _compile(cache=True, nogil=True)
-"""A function to be called from Python; a second start loads its machine code from disk."""
 
 inlined: Callable[[_Function], _Function] = _compile(nogil=True, forceinline=True)
 """A part of compiled functions. It takes arrays as `bare`: counted ones cost more than the work.
