@@ -118,7 +118,6 @@ def prepare(
         with (folder / "store.json").open("w", encoding="utf-8") as file:
             json.dump(header, file, ensure_ascii=False, indent=1)
     del header, old
-    give_back()
     return open_store(target_folder)
 
 
@@ -159,6 +158,8 @@ def open_store(folder: Path) -> Store:
     )
     if not whole:
         raise _damaged(folder)
+    del header
+    give_back()
     return store
 
 

@@ -46,7 +46,10 @@ class Vocabulary:
         A static value that is not given is the one the series had in training.
         """
         codes = np.zeros((len(keys), len(self.sizes)), np.int64)
-        codes[:, 0] = [self._series_codes.get(key, 0) for key in keys]
+        # Whoever asks for all of them asks once: the table is not kept.
+        table_of_all = self._series_codes if len(keys) < len(self.series) else self._numbered()
+        codes[:, 0] = np.fromiter((table_of_all.get(key, 0) for key in keys), np.int64, len(keys))
+        del table_of_all
         for place, (name, table) in enumerate(self._static_codes.items(), 1):
             given = (static or {}).get(name) or [None] * len(keys)
             for row, value in enumerate(given):
@@ -59,6 +62,9 @@ class Vocabulary:
 
     @cached_property
     def _series_codes(self) -> dict[str, int]:
+        return self._numbered()
+
+    def _numbered(self) -> dict[str, int]:
         return {key: code for code, key in enumerate(self.series, 1)}
 
     @cached_property

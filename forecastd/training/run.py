@@ -28,6 +28,7 @@ import torch
 from forecastd import __version__, artifact
 from forecastd.artifact import Artifact, Example
 from forecastd.config import DataSettings, TrainConfig
+from forecastd.data.giving_back import give_back
 from forecastd.data.preparing import PREPARING, Preparing
 from forecastd.data.split import settings_for_split, split, without_split_column
 from forecastd.data.split_files import held_out_files
@@ -100,6 +101,7 @@ def start_run(config: TrainConfig, base: Path, runs: Path, how: Preparing = PREP
     """
     store, task = _task(config, base, runs, how)
     folder = new_folder(runs, datetime.now(UTC))
+    give_back()
     settings = {"settings": config.model_dump(), "base": str(base)}
     write_durably(folder / "config.json", json.dumps(settings, indent=2).encode())
     return Prepared(folder, base, store, task, Trainer(task, folder / "last"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,3 +61,68 @@ def test_the_work_of_another_process_is_left_alone(tmp_path: Path) -> None:
         other.kill()
     prepare(data.model_copy(update={"season": 3}), tmp_path, tmp_path / "store")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("moment", [1, 9, 12])
+def test_a_kill_while_a_store_grows_leaves_the_old_one(tmp_path: Path, moment: int) -> None:
+    data = data_in(tmp_path)
+    (tmp_path / "data").mkdir()
+    shutil.move(tmp_path / "data.parquet", tmp_path / "data" / "0.parquet")
+    (tmp_path / "data.parquet").symlink_to("data")
+    old = prepare(data, tmp_path, tmp_path / "store")
+    before = {path.name: path.read_bytes() for path in old.folder.iterdir()}
+    more = pl.read_parquet(tmp_path / "data" / "0.parquet").with_columns(
+        pl.col("ds") + pl.duration(hours=500), pl.col("y") + 4000
+    )
+    more.write_parquet(tmp_path / "data" / "1.parquet")
+    command = [sys.executable, "-m", "tests.prepare_process", str(tmp_path), str(moment)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert {path.name: path.read_bytes() for path in old.folder.iterdir()} == before
+    grown = prepare(data, tmp_path, tmp_path / "store")
+    fresh = prepare(data, tmp_path, tmp_path / "fresh")
+    assert len(grown.times) == 8000
+    for path in fresh.folder.iterdir():
+        assert path.read_bytes() == (grown.folder / path.name).read_bytes(), path.name
+    rests = {"data", "data.parquet", "fresh", "store"}
+    assert {path.name for path in tmp_path.iterdir()} == rests
+
+
+HOLES = """
+import sys; from pathlib import Path
+from forecastd.config import DataSettings; from forecastd.data.store import prepare
+from forecastd.errors import UserError
+data = DataSettings(path=sys.argv[1], id="id", freq="1h", season=24, max_gap=50)
+try:
+    prepare(data, Path(), Path(sys.argv[2]))
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kilobytes", [16, 400, 640, 720, 800])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, kilobytes: int) -> None:
+    """The sizes let the buckets, the rows in order, or the rows in their holes be too much."""
+    frame = pl.DataFrame(
+        {
+            "id": np.repeat(["a", "b"], 10_000),
+            "ds": (np.arange(20_000) % 10_000 * 4 * 3_600_000_000).astype("datetime64[us]"),
+            "y": np.arange(20_000, dtype=np.float32),
+        }
+    )
+    frame.sample(fraction=1, shuffle=True, seed=1).write_parquet(tmp_path / "data.parquet")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        command = [sys.executable, "-c", HOLES, str(tmp_path / "data.parquet"), str(disk / "store")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        left = list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"cannot write {disk / 'store'}: No space left on device")
+    assert len(done.stdout.splitlines()) == 1
+    assert left == []
