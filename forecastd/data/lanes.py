@@ -181,19 +181,20 @@ def lane_plan(pieces: Pieces, lanes: int, rng: np.random.Generator, sequence: in
     The tape is turned by a random offset, so the cuts fall elsewhere in each epoch. Each row is in
     exactly one walk.
     """
-    order = pieces.take(rng.permutation(len(pieces)))
-    ends = np.cumsum(order.lengths)
+    order = rng.permutation(len(pieces))
+    lengths = pieces.lengths[order]
+    ends = np.cumsum(lengths)
     total = int(ends[-1])
     lanes = min(lanes, max(1, total // sequence))
     turn = int(rng.integers(max(1, total // lanes)))
     cuts = turn + total * np.arange(lanes) // lanes
-    starts = np.union1d(ends - order.lengths, cuts)
+    starts = np.union1d(ends - lengths, cuts)
     stops = np.append(starts[1:], total)
     lane = np.searchsorted(cuts, starts, side="right") - 1
     lane[lane < 0] = lanes - 1  # before the first cut: the last walk goes on at the tape's start
     place = np.searchsorted(ends, starts, side="right")
-    table = order.table[place]
-    table[:, _BEGIN] = order.end[place] - (ends[place] - starts)
+    table = pieces.table[order[place]]
+    table[:, _BEGIN] = table[:, _END] - (ends[place] - starts)
     table[:, _END] = table[:, _BEGIN] + stops - starts
     turned = np.roll(np.arange(len(starts)), -int(np.searchsorted(starts, turn)))
     return Plan(Pieces(table[turned]), _firsts(np.bincount(lane, minlength=lanes)))
@@ -256,7 +257,8 @@ def pieces_of(store: Store, begin: IntArray, end: IntArray, limit: IntArray) -> 
     series, first, last = np.asarray(store.segments).T
     start, stop = np.maximum(first, begin[series]), np.minimum(last, end[series])
     table = np.stack([series, start, stop, first, np.minimum(last, limit[series])], axis=1)
-    return Pieces(table[start < stop])
+    whole = start < stop
+    return Pieces(table if whole.all() else table[whole])
 
 
 def _firsts(counts: list[int] | IntArray) -> IntArray:
