@@ -44,4 +44,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "installing forecastd and its tools into .venv; this takes about a minute"
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@echo "compiling for this machine"
+	echo '{"station":"north","ds":"2013-01-01T00:00:00Z","load":50,"heat":1}' | \
+	  .venv/bin/forecast stream --device cpu tests/golden/model_format_1 > /dev/null
 	touch $@

@@ -5,15 +5,33 @@ No compiler is needed on the user's machine, and the code is kept on disk for th
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, NullCache
 from numba.core.runtime.nrt import rtsys
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+class _Announcement:
+    """Told once in the life of a process, when it first compiles."""
+
+    tell: Callable[[str], None] | None = None
+
+    def make(self, how_often: str) -> None:
+        if self.tell is not None:
+            self.tell(f"compiling for this machine, {how_often}; this takes some ten seconds")
+        self.tell = None
+
+
+_announcement = _Announcement()
+
+
+def announce_compiling(tell: Callable[[str], None]) -> None:
+    """Have `tell` called, once, when this process first has to wait for something to compile."""
+    _announcement.tell = tell
 
 
 def compiled(function: _Function) -> _Function:
@@ -22,9 +40,11 @@ def compiled(function: _Function) -> _Function:
     Where no folder for the machine code can be written, it is compiled anew at each start.
     """
     made: Any = numba.njit(nogil=True)(function)
-    with contextlib.suppress(RuntimeError):  # numba found no place for its cache
-        make_cache: Any = _QuickCache
+    make_cache: Any = _QuickCache
+    try:
         made._cache = make_cache(function)
+    except RuntimeError:  # numba found no place for it
+        made._cache = _NoCache()
     return cast("_Function", made)
 
 
@@ -48,4 +68,15 @@ class _QuickCache(FunctionCache):
         cache: Any = self  # numba has few types
         rtsys.initialize(target_context)
         with cache._guard_against_spurious_io_errors():
-            return cache._load_overload(sig, target_context)
+            found = cache._load_overload(sig, target_context)
+        if found is None:
+            _announcement.make("once")
+        return found
+
+
+class _NoCache(NullCache):
+    """Keeps nothing, and says so."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> None:
+        """Return nothing."""
+        _announcement.make("at each start unless NUMBA_CACHE_DIR names a folder it can be kept in")

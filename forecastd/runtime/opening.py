@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from forecastd import artifact
 from forecastd.artifact import Artifact, Example
+from forecastd.compiled import announce_compiling
 from forecastd.data.grid import missing_stamps
 from forecastd.network.device import choose_device
 from forecastd.network.spec import NetworkSpec
@@ -42,6 +43,7 @@ def open_model(path: Path, device: str, series_max: int, tell: Tell) -> Opened:
     device: auto, cpu, cuda or cuda:1. The example of the model is tried on a stepper of its own.
     Raises UserError, ArtifactError also when it forecasts other numbers than when it was saved.
     """
+    announce_compiling(tell)
     chosen = choose_device(device)
     trained = artifact.read(path)
     make = _maker(trained.spec, chosen, tell)

@@ -34,10 +34,22 @@ print(json.dumps([found, more, quick, *counts]))
 """
 
 
-def called(folder: Path, *arguments: str, **variables: str) -> list[Any]:
+TELLING = """
+import json
+import numpy as np
+from forecastd.compiled import announce_compiling
+told = []
+announce_compiling(told.append)
+from kept import total
+total(np.ones(3, np.float32)), total(np.ones(3, np.float64))
+print(json.dumps(told))
+"""
+
+
+def called(folder: Path, *arguments: str, script: str = CALLS, **variables: str) -> list[Any]:
     (folder / "kept.py").write_text(SOURCE)
     done = subprocess.run(
-        [sys.executable, "-c", CALLS, *arguments],
+        [sys.executable, "-c", script, *arguments],
         cwd=folder,
         env={**os.environ, **variables},
         capture_output=True,
@@ -56,3 +68,19 @@ def test_what_is_not_on_disk_is_compiled_after_what_is(tmp_path: Path) -> None:
     called(tmp_path)
     assert called(tmp_path, "more") == [3.0, 4.0, True, 1, 1]
     assert called(tmp_path, "more") == [3.0, 4.0, True, 2, 0]
+
+
+def test_compiling_is_told_once_and_loading_is_not(tmp_path: Path) -> None:
+    (told,) = called(tmp_path, script=TELLING)
+    assert told.startswith("compiling for this machine, once; ")
+    assert called(tmp_path, script=TELLING) == []
+
+
+def test_where_nothing_can_be_kept_it_says_what_to_do(tmp_path: Path) -> None:
+    taken = tmp_path / "__pycache__"
+    taken.write_text("a file where the folder should be")
+    home = tmp_path / "home"
+    home.write_text("a file too")
+    for _ in range(2):
+        (told,) = called(tmp_path, script=TELLING, HOME=str(home), XDG_CACHE_HOME=str(home))
+        assert "at each start unless NUMBA_CACHE_DIR names a folder" in told
