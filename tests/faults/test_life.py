@@ -332,7 +332,7 @@ def test_a_damaged_checkpoint(place: Place) -> None:
 
 def test_a_newer_checkpoint(place: Place) -> None:
     path = save_checkpoint(place, "mean")
-    path.write_bytes(path.read_bytes().replace(b"FCSTATE1", b"FCSTATE2"))
+    path.write_bytes(path.read_bytes().replace(b"FCSTATE2", b"FCSTATE3"))
     assert "newer than this forecastd knows" in place.refusal()
 
 
