@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from forecastd.connectors.codec_ndjson import LINE_BYTES_KEPT_MAX, Decoded
 from forecastd.connectors.codec_scan import KEY_BYTES_MAX
@@ -132,8 +133,9 @@ class ArrowDecoder:
             detail = f"the Arrow stream has a column {unknown[0]!r} the model does not know"
             raise _UnusableError(reason="unknown_column", detail=detail)
         problems: dict[int, tuple[Reason, str]] = {}
-        keys = Keys.repeated(signature.target, records.num_rows)
-        if signature.id is not None:
+        if signature.id is None:
+            keys = Keys.repeated(signature.target, records.num_rows)
+        else:
             keys = _keys(records.column(signature.id), signature.id, problems)
         times = self._times(records.column(signature.time), problems)
         static = {name: _texts(records, name) for name in signature.static}
@@ -148,13 +150,12 @@ class ArrowDecoder:
             # Only ns lose digits; seconds and ms beyond int64 must raise instead of turning over.
             exact = pa.types.is_date(kind) or kind.unit != "ns"
             stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=exact)
-            times = stamps.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+            times = _filled(stamps.cast(pa.int64()))
             is_time = (times >= FIRST_US) & (times <= LAST_US)
         else:
             detail = f"column {name!r} is {kind}, not a time of this model"
             raise _UnusableError(reason="wrong_type", detail=detail)
-        missing = column.is_null().to_numpy(zero_copy_only=False)
-        for row in np.flatnonzero(missing | ~is_time).tolist():
+        for row in np.flatnonzero(_missing(column) | ~is_time).tolist():
             problems.setdefault(row, ("bad_time", f"{name} is null or not a time of this model"))
         return times
 
@@ -267,17 +268,17 @@ def _keys(column: pa.Array, name: str, problems: dict[int, tuple[Reason, str]]) 
     _, ends, data = texts.buffers()
     offsets = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     keys = Keys(np.frombuffer(data or b"", np.uint8), offsets)
-    missing = texts.is_null().to_numpy(zero_copy_only=False)
-    for row in np.flatnonzero(missing | (keys.lengths == 0)).tolist():
+    lengths, missing = keys.lengths, _missing(texts)
+    for row in np.flatnonzero(missing | (lengths == 0)).tolist():
         problems[row] = "missing_field", f"{name} is null or empty"
-    for row in np.flatnonzero(~missing & (keys.lengths > KEY_BYTES_MAX)).tolist():
+    for row in np.flatnonzero(~missing & (lengths > KEY_BYTES_MAX)).tolist():
         problems[row] = "key_too_long", f"{name} is longer than {KEY_BYTES_MAX} bytes"
     return keys
 
 
-def _integer_times(column: pa.Array, unit: TimeUnit | None) -> tuple[IntArray, np.ndarray]:
+def _integer_times(column: pa.Array, unit: TimeUnit | None) -> tuple[IntArray, NDArray[np.bool_]]:
     """Return times and which of them are in range."""
-    numbers = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    numbers = _filled(column.cast(pa.int64()))
     if unit is None:
         return numbers, np.abs(numbers) <= COUNT_MAX
     if unit == "ns":
@@ -286,6 +287,20 @@ def _integer_times(column: pa.Array, unit: TimeUnit | None) -> tuple[IntArray, n
     factor = UNIT_NS[unit] // 1000
     in_range = (numbers >= -(-FIRST_US // factor)) & (numbers <= LAST_US // factor)
     return np.where(in_range, numbers, 0) * factor, in_range
+
+
+def _filled(column: pa.Array) -> IntArray:
+    """Return integers, 0 where they are null."""
+    filled = column.fill_null(0) if column.null_count else column
+    numbers: IntArray = filled.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _missing(column: pa.Array) -> NDArray[np.bool_]:
+    if not column.null_count:
+        return np.zeros(len(column), np.bool_)
+    missing: NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
+    return missing
 
 
 def _texts(records: pa.RecordBatch, name: str) -> list[str | None]:

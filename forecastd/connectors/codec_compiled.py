@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +12,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from forecastd.compiled import compiled as compiled
+from forecastd.compiled import compiled
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -23,9 +25,19 @@ _pointer_type: Any = types.CPointer
 inlined: Callable[[_Function], _Function] = _compile(nogil=True, forceinline=True)
 """A part of compiled functions. It takes arrays as `bare`: counted ones cost more than the work.
 
-The cache on disk knows the file of the entry point only: after a change of a part in another file,
-delete __pycache__.
 """
+
+
+def entry(make: Callable[[int], _Function]) -> _Function:
+    """Compile what Python calls, and keep it on disk until a compiled part of a codec changes.
+
+    make: takes a number that the function mentions and returns the function. numba keys its cache
+    by the entry's own code and such numbers, and does not see a change in what the entry calls.
+    """
+    folder = Path(__file__).parent
+    sources = [folder / f"codec_{name}.py" for name in ("compiled", "print", "scan", "stamps")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
+    return compiled(make(int.from_bytes(digest[:7], "little")))
 
 
 def _bare(_typing: Any, array: Any) -> Any:

@@ -6,11 +6,12 @@ printed here exactly is left empty, for codec_text.py to write.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from forecastd.connectors.codec_compiled import Bytes, bare, compiled, inlined
+from forecastd.connectors.codec_compiled import Bytes, bare, entry, inlined
 from forecastd.connectors.codec_stamps import STAMP_BYTES_MAX, write_stamp
 from forecastd.series import FloatArray, ForecastBatch, IntArray
 
@@ -25,7 +26,9 @@ _FIRST_POSITIONAL = -5
 """Numbers from 10**-5 on are written without an exponent."""
 
 _QUOTE, _BACKSLASH, _COMMA, _CLOSE, _NEWLINE = 34, 92, 44, 93, 10
-_MINUS, _POINT, _ZERO, _LETTER_E = 45, 46, 48, 101
+_MINUS, _POINT, _LETTER_E = 45, 46, 101
+_ZERO, _TEN = np.uint64(48), np.uint64(10)
+_TOO_MANY = np.uint64(10**_DIGITS)
 
 
 class Form(NamedTuple):
@@ -62,32 +65,36 @@ def print_lines(batch: ForecastBatch, form: Form) -> tuple[bytes, IntArray]:
     return out[:used].tobytes(), ends
 
 
-@compiled
-def _print_lines(
-    out: Bytes,
-    ends: IntArray,
-    batch: tuple[Bytes, IntArray, IntArray, FloatArray],
-    form: Form,
-) -> int:
-    keys, offsets, origins, values = batch
-    _, horizon, quantiles = values.shape
-    bare_out, bare_keys, numbers = bare(out), bare(keys), bare(values)
-    pieces, piece_ends = bare(form.pieces), bare(form.piece_ends)
-    used = 0
-    for row in range(len(origins)):
-        at = _copy(bare_out, used, pieces, piece_ends[0], piece_ends[1])
-        at = _print_key(bare_out, at, bare_keys, offsets[row], offsets[row + 1])
-        at = _copy(bare_out, at, pieces, piece_ends[1], piece_ends[2])
-        at = _print_cutoff(bare_out, at, origins[row], form.kind)
-        for column in range(len(form.quantiles)):
-            at = _copy(bare_out, at, pieces, piece_ends[column + 2], piece_ends[column + 3])
-            first = row * horizon * quantiles + form.quantiles[column]
-            at = _print_list(bare_out, at, numbers, (first, horizon, quantiles))
-        last = len(form.quantiles) + 2
-        at = _copy(bare_out, at, pieces, piece_ends[last], piece_ends[last + 1])
-        used = used if at < 0 else at
-        ends[row] = used
-    return used
+def _make_print_lines(version: int) -> Callable[..., int]:
+    def print_lines(
+        out: Bytes,
+        ends: IntArray,
+        batch: tuple[Bytes, IntArray, IntArray, FloatArray],
+        form: Form,
+    ) -> int:
+        if version < 0:  # never; mentions what the machine code was made of
+            return 0
+        keys, offsets, origins, values = batch
+        _, horizon, quantiles = values.shape
+        bare_out, bare_keys, numbers = bare(out), bare(keys), bare(values)
+        pieces, piece_ends = bare(form.pieces), bare(form.piece_ends)
+        used = 0
+        for row in range(len(origins)):
+            at = _copy(bare_out, used, pieces, piece_ends[0], piece_ends[1])
+            at = _print_key(bare_out, at, bare_keys, offsets[row], offsets[row + 1])
+            at = _copy(bare_out, at, pieces, piece_ends[1], piece_ends[2])
+            at = _print_cutoff(bare_out, at, origins[row], form.kind)
+            for column in range(len(form.quantiles)):
+                at = _copy(bare_out, at, pieces, piece_ends[column + 2], piece_ends[column + 3])
+                first = row * horizon * quantiles + form.quantiles[column]
+                at = _print_list(bare_out, at, numbers, (first, horizon, quantiles))
+            last = len(form.quantiles) + 2
+            at = _copy(bare_out, at, pieces, piece_ends[last], piece_ends[last + 1])
+            used = used if at < 0 else at
+            ends[row] = used
+        return used
+
+    return print_lines
 
 
 @inlined
@@ -120,7 +127,11 @@ def _print_cutoff(out: Bytes, at: int, time: int, kind: int) -> int:
     if time < 0:
         out[at] = _MINUS
         at, time = at + 1, -time
-    return _print_integer(out, at, time, _count_digits(time)) if time >= 0 else -1
+    if time < 0:
+        return -1  # the least int64, which has no opposite
+    count = _count_digits(time)
+    _print_digits(out, at, np.uint64(time), count)
+    return at + count
 
 
 @inlined
@@ -148,16 +159,19 @@ def _print_number(out: Bytes, at: int, value: float) -> int:
         at += 1
     size = abs(value)
     if size == 0.0:
-        return _print_decimal(out, at, 0, 0)
+        return _print_decimal(out, at, (np.uint64(0), 1), 0)
     if not (_SMALLEST <= size < _LARGEST):
         return -1
     shift = _DIGITS - 1 - _decade(size)
     scaled = size * _POWERS[shift] if shift >= 0 else size / _POWERS[-shift]
-    digits = int(np.rint(scaled))
-    while digits % 10 == 0:
-        digits //= 10
+    digits, count = np.uint64(np.rint(scaled)), _DIGITS
+    if digits >= _TOO_MANY:  # rounded up to the next power of ten
+        count += 1
+    while digits % _TEN == 0:
+        digits //= _TEN
         shift -= 1
-    return _print_decimal(out, at, digits, shift)
+        count -= 1
+    return _print_decimal(out, at, (digits, count), shift)
 
 
 @inlined
@@ -171,39 +185,54 @@ def _decade(size: float) -> int:
 
 
 @inlined
-def _print_decimal(out: Bytes, at: int, digits: int, shift: int) -> int:
-    """Print digits * 10**-shift, where digits do not end in 0, as the shortest float."""
-    count = _count_digits(digits)
+def _print_decimal(out: Bytes, at: int, number: tuple[np.uint64, int], shift: int) -> int:
+    """Print digits * 10**-shift, where digits do not end in 0, as the shortest float.
+
+    number: the digits and their count.
+    """
+    digits, count = number
     if count - 1 - shift < _FIRST_POSITIONAL:
-        return _print_exponent(out, at, (digits, count), shift - count + 1)
+        return _print_exponent(out, at, number, shift - count + 1)
     if shift <= 0:
-        at = _print_integer(out, at, digits, count)
-        at = _print_zeros(out, at, -shift)
+        _print_digits(out, at, digits, count)
+        at = _print_zeros(out, at + count, -shift)
         out[at], out[at + 1] = _POINT, _ZERO
         return at + 2
-    whole = max(count - shift, 0)
-    part = int(_POWERS[count - whole])
-    if whole:
-        at = _print_integer(out, at, digits // part, whole)
-    else:
-        out[at] = _ZERO
-        at += 1
-    out[at] = _POINT
-    at = _print_zeros(out, at + 1, shift - count)
-    return _print_integer(out, at, digits % part, count - whole)
+    if shift < count:
+        return _print_pointed(out, at, number, shift)
+    out[at], out[at + 1] = _ZERO, _POINT
+    at = _print_zeros(out, at + 2, shift - count)
+    _print_digits(out, at, digits, count)
+    return at + count
 
 
 @inlined
-def _print_exponent(out: Bytes, at: int, number: tuple[int, int], exponent: int) -> int:
+def _print_exponent(out: Bytes, at: int, number: tuple[np.uint64, int], exponent: int) -> int:
     """Print d.dddde-X of the digits and their count; `exponent` is X."""
     digits, count = number
-    part = int(_POWERS[count - 1])
-    at = _print_integer(out, at, digits // part, 1)
     if count > 1:
-        out[at] = _POINT
-        at = _print_integer(out, at + 1, digits % part, count - 1)
+        at = _print_pointed(out, at, number, count - 1)
+    else:
+        _print_digits(out, at, digits, 1)
+        at += 1
     out[at], out[at + 1] = _LETTER_E, _MINUS
-    return _print_integer(out, at + 2, exponent, _count_digits(exponent))
+    places = 2 if exponent >= 10 else 1
+    _print_digits(out, at + 2, np.uint64(exponent), places)
+    return at + 2 + places
+
+
+@inlined
+def _print_pointed(out: Bytes, at: int, number: tuple[np.uint64, int], decimals: int) -> int:
+    """Print digits with a point before the last `decimals` of them, fewer than there are."""
+    digits, count = number
+    point = at + count - decimals
+    for place in range(at + count, point, -1):
+        rest = digits // _TEN
+        out[place] = _ZERO + digits - rest * _TEN
+        digits = rest
+    out[point] = _POINT
+    _print_digits(out, at, digits, count - decimals)
+    return at + count + 1
 
 
 @inlined
@@ -215,6 +244,15 @@ def _print_zeros(out: Bytes, at: int, count: int) -> int:
 
 
 @inlined
+def _print_digits(out: Bytes, at: int, digits: np.uint64, count: int) -> None:
+    """Print the last `count` digits of a number. Unsigned, for division is quicker so."""
+    for place in range(at + count - 1, at - 1, -1):
+        rest = digits // _TEN
+        out[place] = _ZERO + digits - rest * _TEN
+        digits = rest
+
+
+@inlined
 def _count_digits(number: int) -> int:
     count = 1
     while number >= 10:
@@ -223,10 +261,4 @@ def _count_digits(number: int) -> int:
     return count
 
 
-@inlined
-def _print_integer(out: Bytes, at: int, number: int, count: int) -> int:
-    """Print the last `count` digits of a number."""
-    for place in range(at + count - 1, at - 1, -1):
-        out[place] = _ZERO + number % 10
-        number //= 10
-    return at + count
+_print_lines = entry(_make_print_lines)

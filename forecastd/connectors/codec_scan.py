@@ -7,11 +7,12 @@ Every other line is declined, so what is taken is exactly what the typed decoder
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from forecastd.connectors.codec_compiled import Bytes, bare, compiled, inlined
+from forecastd.connectors.codec_compiled import Bytes, bare, entry, inlined
 from forecastd.connectors.codec_stamps import read_stamp
 from forecastd.connectors.codec_time import COUNT_MAX, FIRST_US, LAST_US, UNIT_NS, TimeUnit
 from forecastd.series import FloatArray, IntArray, Signature
@@ -111,30 +112,39 @@ def scan(data: bytes, starts: IntArray, ends: IntArray, plan: Plan) -> tuple[Col
     return columns, int(taken), int(declined)
 
 
-@compiled
-def _scan_lines(
-    text: Bytes, starts: IntArray, ends: IntArray, plan: Plan, columns: Columns
-) -> tuple[int, int]:
-    taken = declined = 0
-    bare_text = bare(text)
-    bare_plan = Plan(
-        bare(plan.names), bare(plan.name_ends), plan.first, plan.columns, plan.unit_us, plan.divisor
-    )
-    into = Row(
-        bare(columns.key_data),
-        bare(columns.key_ends),
-        bare(columns.times),
-        bare(columns.values),
-        bare(columns.seen),
-    )
-    for line in range(len(starts)):
-        if _scan_line(bare_text, (starts[line], ends[line], line + 1, taken), bare_plan, into):
-            columns.numbers[taken] = line
-            taken += 1
-        else:
-            columns.declined[declined] = line
-            declined += 1
-    return taken, declined
+def _make_scan_lines(version: int) -> Callable[..., tuple[int, int]]:
+    def scan_lines(
+        text: Bytes, starts: IntArray, ends: IntArray, plan: Plan, columns: Columns
+    ) -> tuple[int, int]:
+        if version < 0:  # never; mentions what the machine code was made of
+            return 0, 0
+        taken = declined = 0
+        bare_text = bare(text)
+        bare_plan = Plan(
+            bare(plan.names),
+            bare(plan.name_ends),
+            plan.first,
+            plan.columns,
+            plan.unit_us,
+            plan.divisor,
+        )
+        into = Row(
+            bare(columns.key_data),
+            bare(columns.key_ends),
+            bare(columns.times),
+            bare(columns.values),
+            bare(columns.seen),
+        )
+        for line in range(len(starts)):
+            if _scan_line(bare_text, (starts[line], ends[line], line + 1, taken), bare_plan, into):
+                columns.numbers[taken] = line
+                taken += 1
+            else:
+                columns.declined[declined] = line
+                declined += 1
+        return taken, declined
+
+    return scan_lines
 
 
 @inlined
@@ -357,3 +367,6 @@ def _scaled(digits: int, exponent: int) -> tuple[bool, float]:
         return True, number
     below = np.float64(number).view(np.int64) & _BELOW_FLOAT32
     return bool(abs(below - _HALF_STEP) > _TIE_DISTANCE), number
+
+
+_scan_lines = entry(_make_scan_lines)

@@ -5,11 +5,14 @@ Only the usual shapes are read; whatever else is declined and left to codec_time
 
 from __future__ import annotations
 
+import numpy as np
+
 from forecastd.connectors.codec_compiled import Bytes, inlined
 
 DAY_US = 86_400_000_000
 STAMP_BYTES_MAX = 27
 _TEN, _DASH, _COLON, _POINT, _PLUS, _LETTER_T, _LETTER_Z, _SPACE = 10, 45, 58, 46, 43, 84, 90, 32
+_UNSIGNED_ZERO, _UNSIGNED_TEN = np.uint64(48), np.uint64(10)
 _FIRST_YEAR_US = -62_135_596_800_000_000  # 0001-01-01
 _LAST_YEAR_US = 253_402_300_799_999_999  # the last microsecond of 9999
 
@@ -163,7 +166,9 @@ def _write_digits(out: Bytes, at: int, number: int, count: int, before: int) -> 
     if before:
         out[at] = before
         at += 1
+    digits = np.uint64(number)
     for place in range(at + count - 1, at - 1, -1):
-        out[place] = 48 + number % _TEN
-        number //= _TEN
+        rest = digits // _UNSIGNED_TEN
+        out[place] = _UNSIGNED_ZERO + digits - rest * _UNSIGNED_TEN
+        digits = rest
     return at + count
