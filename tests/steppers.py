@@ -6,7 +6,14 @@ import numpy as np
 
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.stepper import StepResult
-from forecastd.series import ForecastBatch, Frequency, ObservationBatch, Signature
+from forecastd.series import (
+    FloatArray,
+    ForecastBatch,
+    Frequency,
+    IntArray,
+    ObservationBatch,
+    Signature,
+)
 
 SIGNATURE = Signature(
     id="unique_id",
@@ -41,10 +48,8 @@ class MeanStepper:
         )
         self.arena = Arena(layout, series_max, blank_row(layout))
 
-    def step(self, batch: ObservationBatch) -> StepResult:
+    def step(self, batch: ObservationBatch, *, forecast: bool = True) -> StepResult:
         """Use observations one by one: slow and plain."""
-        quantiles = max(1, len(self.signature.quantiles))
-        spread = np.arange(quantiles, dtype=np.float32) - quantiles // 2
         slots, _ = self.arena.claim(batch.keys)
         used, refused, means = [], [], []
         for index, slot in enumerate(slots.tolist()):
@@ -59,16 +64,30 @@ class MeanStepper:
             self.arena.mark(slot)
             used.append(index)
             means.append(row["encoder.sum"] / row["network.count"])
-        level = np.array(means, np.float32)[:, None, None]
-        steps = np.arange(self.signature.horizon, dtype=np.float32)[None, :, None]
-        values = (level + steps + spread).astype(np.float32)
+        if not forecast:
+            used, means = [], []
         forecasts = ForecastBatch(
             batch.keys.take(np.array(used, np.int64)),
             batch.times[used],
-            values,
+            self._around(np.array(means, np.float32)),
             None if batch.tags is None else batch.tags[used],
         )
-        return StepResult(forecasts, refused, 0, 0)
+        return StepResult(forecasts, refused, 0, 0, slots)
+
+    def forecast(self, slots: IntArray) -> ForecastBatch:
+        """Forecast from sums and counts as they are."""
+        rows = self.arena.rows[slots]
+        means = (rows["encoder.sum"] / rows["network.count"]).astype(np.float32)
+        return ForecastBatch(self.arena.keys_at(slots), rows["last_time"], self._around(means))
+
+    def prepare(self) -> None:
+        """Do nothing."""
+
+    def _around(self, means: FloatArray) -> FloatArray:
+        quantiles = max(1, len(self.signature.quantiles))
+        spread = np.arange(quantiles, dtype=np.float32) - quantiles // 2
+        steps = np.arange(self.signature.horizon, dtype=np.float32)[None, :, None]
+        return (means[:, None, None] + steps + spread).astype(np.float32)
 
 
 def _reason(row: np.void | None, time: int) -> str:

@@ -52,6 +52,10 @@ class RunningScale(nn.Module):
         scale, after = self.unroll(x[:, None], state)
         return Scale(scale.location[:, 0], scale.spread[:, 0]), after
 
+    def of(self, state: ScaleState) -> Scale:
+        """Return the scale [B, C] that the last step left."""
+        return _scale(state.seen, state.mean, state.variance)
+
     def unroll(self, xs: Tensor, state: ScaleState) -> tuple[Scale, ScaleState]:
         """Take xs [B, T, C]; return the scale after each step, [B, T, C], and the last state.
 

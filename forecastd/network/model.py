@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from forecastd.features.encoder import Encoded, Encoder, EncoderState, Inputs
+from forecastd.features.scaling import ScaleState
 from forecastd.network.heads import HEADS
-from forecastd.network.layers import LAYERS, Layer, LayerState, LstmState
+from forecastd.network.layers import LAYERS, Layer, LayerState, LstmState, NoState
 from forecastd.network.shapes import weight_shapes
 from forecastd.network.spec import NetworkSpec
 
@@ -70,14 +71,36 @@ class ForecastNetwork(nn.Module):
 
     def step(self, x: Inputs, state: NetworkState) -> tuple[Forecast, NetworkState]:
         """Advance B series by one observation (x with T = 1) and forecast after it."""
+        encoded, y, after = self._step(x, state)
+        return self._forecast(y[:, None], encoded, torch.zeros(1, dtype=torch.long)), after
+
+    def advance(self, x: Inputs, state: NetworkState) -> NetworkState:
+        """Advance B series by one observation, as `step`, without a forecast."""
+        return self._step(x, state)[2]
+
+    def forecast(self, state: NetworkState) -> Forecast:
+        """Return the forecast that `step` gave, or would have given, when it left this state."""
+        encoder = state.encoder
+        location, spread = self.encoder.scale.of(ScaleState(*encoder[:3]))
+        history = torch.cat([torch.zeros_like(encoder.ring[:, :1]), encoder.ring], 1)
+        started = encoder.seen[:, :1] > 0
+        encoded = Encoded(encoder.latest, location[:, :1], spread[:, :1], history, started)
+        memory = state.layers[self._memory - 1]
+        assert isinstance(memory, LstmState)
+        y = memory.hidden
+        for name in list(self.layers)[self._memory :]:
+            y, _ = self._layer(name).step(y, NoState())
+        return self._forecast(y[:, None], encoded, torch.zeros(1, dtype=torch.long))
+
+    def _step(self, x: Inputs, state: NetworkState) -> tuple[Encoded, Tensor, NetworkState]:
+        """Return what was encoded, the last layer's output [B, width] and the next state."""
         encoded, encoder = self.encoder.unroll(x, state.encoder)
         y = encoded.inputs[:, 0]
         after = []
         for name, before in zip(self.layers, state.layers, strict=True):
             y, next_state = self._layer(name).step(y, before)
             after.append(next_state)
-        forecast = self._forecast(y[:, None], encoded, torch.zeros(1, dtype=torch.long))
-        return forecast, NetworkState(encoder, tuple(after))
+        return encoded, y, NetworkState(encoder, tuple(after))
 
     def unroll(
         self, x: Inputs, state: NetworkState, at: Tensor | None = None

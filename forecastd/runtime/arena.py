@@ -51,6 +51,8 @@ class Arena:
         self.scratch = series_max
         self.rows = _reserved(layout, series_max + 1)
         self.dirty = np.zeros(series_max, np.uint8)
+        self.derived: NDArray[np.uint8] | None = None
+        """Marks of what a stepper made from rows: cleared where anything else changes a row."""
         self.evicted: Evicted | None = None
         """Where the longest idle go when all rows are taken; None: new series are refused."""
         self._raw = self.rows.view(np.dtype((np.void, layout.itemsize)))  # copied as one piece
@@ -69,6 +71,10 @@ class Arena:
     def keys(self) -> Keys:
         """The keys of all live series in order of slot: a copy."""
         return self._table.keys_at(np.arange(len(self)))
+
+    def keys_at(self, slots: IntArray) -> Keys:
+        """Return the keys of live slots."""
+        return self._table.keys_at(slots)
 
     def find(self, key: str) -> int | None:
         """Return the slot of a live series, or None."""
@@ -105,6 +111,8 @@ class Arena:
     def mark(self, slots: IntArray | int) -> None:
         """Note that the rows of some slots changed."""
         self.dirty[slots] = 1
+        if self.derived is not None:
+            self.derived[slots] = 0
 
     def clean(self) -> None:
         """Forget all marks: what they marked is in a checkpoint."""

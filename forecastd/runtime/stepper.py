@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from forecastd.features.vocabulary import Vocabulary
 from forecastd.runtime.arena import Arena
-from forecastd.series import ForecastBatch, ObservationBatch, Signature
+from forecastd.series import ForecastBatch, IntArray, ObservationBatch, Signature
+
+CODES = "codes"
+"""The field of a row that holds the category codes of a series."""
 
 
 class StepResult(NamedTuple):
     """What became of a batch.
 
-    forecasts: one row per used observation, in order of arrival.
+    forecasts: one row per used observation, in order of arrival; none where none were wanted.
     refused: (row in the batch, reason) of observations that were not used; reason is "late",
     "repeat" or "arena_full". The state of their series did not change.
     filled: steps inserted for missing stamps. resets: series restarted after too long a hole.
+    slots: [n] the row of each observation's series in the arena, -1 where there is none.
     """
 
     forecasts: ForecastBatch
     refused: list[tuple[int, str]]
     filled: int
     resets: int
+    slots: IntArray
 
 
 class Stepper(Protocol):
@@ -35,6 +41,30 @@ class Stepper(Protocol):
     digest: str
     """Identifies weights and layout: states of another digest have another meaning."""
 
-    def step(self, batch: ObservationBatch) -> StepResult:
-        """Use a batch of observations; the arena then holds their effect."""
+    def step(self, batch: ObservationBatch, *, forecast: bool = True) -> StepResult:
+        """Use a batch of observations; the arena then holds their effect.
+
+        forecast: whether a forecast is wanted after each of them. Without, it is not computed.
+        """
         ...
+
+    def forecast(self, slots: IntArray) -> ForecastBatch:
+        """Return the forecasts of live series from their states as they are; nothing advances.
+
+        It is the one that `step` gave, or would have given, after the newest observation.
+        """
+        ...
+
+    def prepare(self) -> None:
+        """Do now, after the replies are out, what makes the next step of the same series short."""
+        ...
+
+
+def claim_rows(arena: Arena, vocabulary: Vocabulary, batch: ObservationBatch) -> IntArray:
+    """Return the slot of each observation's series; write the category codes of new series."""
+    slots, new = arena.claim(batch.keys)
+    if len(new):
+        static = {name: [column[row] for row in new] for name, column in batch.static.items()}
+        codes = vocabulary.encode(batch.keys.take(new), static)
+        arena.rows[CODES][slots[new]] = codes
+    return slots

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from forecastd.artifact import Artifact
 from forecastd.data.grid import missing_stamps
 from forecastd.features.encoder import Inputs
-from forecastd.network.model import NetworkState, flatten, unflatten
+from forecastd.network.model import Forecast, NetworkState, flatten, unflatten
 from forecastd.runtime.arena import Arena, blank_row, row_layout
-from forecastd.runtime.stepper import StepResult
+from forecastd.runtime.stepper import CODES, StepResult, claim_rows
 from forecastd.series import FloatArray, ForecastBatch, IntArray, ObservationBatch
 
 BLOCK_ROWS = 64
-_CODES = "codes"
 
 
 class TorchStepper:
@@ -41,24 +40,39 @@ class TorchStepper:
         self._blank = self._network.initial_state(1)
         flat = flatten(self._blank, self._names)
         fields = {name: (t.numpy(force=True).dtype, tuple(t.shape[1:])) for name, t in flat.items()}
-        fields[_CODES] = (np.dtype(np.int64), (len(artifact.vocabulary.sizes),))
+        fields[CODES] = (np.dtype(np.int64), (len(artifact.vocabulary.sizes),))
         layout = row_layout(fields)
         initial = blank_row(layout)
         for name, tensor in flat.items():
             initial[name] = tensor.numpy(force=True)
         self.arena = Arena(layout, series_max, initial)
+        head = artifact.spec.head
+        self._shape = head.horizon, max(1, len(head.quantiles))
 
-    def step(self, batch: ObservationBatch) -> StepResult:
+    def step(self, batch: ObservationBatch, *, forecast: bool = True) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""
         with _denormals_as_zero():
-            return self._step(batch)
+            return self._step(batch, forecast=forecast)
 
-    def _step(self, batch: ObservationBatch) -> StepResult:
-        slots, new = self.arena.claim(batch.keys)
-        self._introduce(batch, slots, new)
+    def forecast(self, slots: IntArray) -> ForecastBatch:
+        """Return the forecasts of live series from their states as they are."""
+        values = np.empty((len(slots), *self._shape), np.float32)
+        for start in range(0, len(slots), BLOCK_ROWS):
+            block = slots[start : start + BLOCK_ROWS]
+            padding = np.full(BLOCK_ROWS - len(block), self.arena.scratch)
+            rows = self.arena.rows[np.concatenate([block, padding])]
+            with _denormals_as_zero(), torch.inference_mode():
+                made = self._network.forecast(self._gather(rows))
+            values[start : start + BLOCK_ROWS] = _numbers(made, len(block))
+        return ForecastBatch(self.arena.keys_at(slots), self.arena.rows["last_time"][slots], values)
+
+    def prepare(self) -> None:
+        """Do nothing: a step in blocks has nothing to make ahead."""
+
+    def _step(self, batch: ObservationBatch, *, forecast: bool) -> StepResult:
+        slots = claim_rows(self.arena, self._artifact.vocabulary, batch)
         refused = [(int(row), "arena_full") for row in np.flatnonzero(slots < 0)]
-        head = self._artifact.spec.head
-        values = np.empty((len(batch), head.horizon, max(1, len(head.quantiles))), np.float32)
+        values = np.empty((len(batch), *self._shape), np.float32)
         used = np.zeros(len(batch), np.bool_)
         filled = resets = 0
         for rows in _waves(slots):
@@ -73,48 +87,47 @@ class TorchStepper:
                 continue
             counts = self._bridge(slots[rows], last, batch.times[rows])
             filled, resets = filled + counts[0], resets + counts[1]
-            values[rows] = self._advance(slots[rows], batch.times[rows], batch.values[rows])
-            used[rows] = True
+            of_rows = slots[rows], batch.times[rows], batch.values[rows]
+            if forecast:
+                values[rows] = self._advance(*of_rows)
+            else:
+                self._advance(*of_rows, forecast=False)
+            used[rows] = forecast
         order = np.flatnonzero(used)
         tags = None if batch.tags is None else batch.tags[order]
         forecasts = ForecastBatch(batch.keys.take(order), batch.times[order], values[order], tags)
-        return StepResult(forecasts, sorted(refused), filled, resets)
-
-    def _introduce(self, batch: ObservationBatch, slots: IntArray, new: IntArray) -> None:
-        """Write the category codes of new series into their rows."""
-        if len(new) == 0:
-            return
-        static = {
-            name: [column[row] for row in new.tolist()] for name, column in batch.static.items()
-        }
-        codes = self._artifact.vocabulary.encode(batch.keys.take(new), static)
-        self.arena.rows[_CODES][slots[new]] = codes
+        return StepResult(forecasts, sorted(refused), filled, resets, slots)
 
     def _bridge(self, slots: IntArray, last: IntArray, now: IntArray) -> tuple[int, int]:
         """Step over missing stamps, or reset where the hole is too long; return both counts."""
         frequency = self.signature.frequency
         holes, reset = missing_stamps(last, now, frequency, self._artifact.max_gap)
         if reset.any():
-            self.arena.reset(slots[reset], keep=(_CODES,))
+            self.arena.reset(slots[reset], keep=(CODES,))
         for missing in range(1, int(holes.max(initial=0)) + 1):
             rows = np.flatnonzero(holes >= missing)
             times = frequency.advance(last[rows], missing)
             nothing = np.full((len(rows), len(self.signature.channels)), np.nan, np.float32)
-            self._advance(slots[rows], times, nothing)
+            self._advance(slots[rows], times, nothing, forecast=False)
         return int(holes.sum()), int(reset.sum())
 
-    def _advance(self, slots: IntArray, times: IntArray, values: FloatArray) -> FloatArray:
-        """Step series (each at most once) and return their forecasts [n, horizon, Q]."""
+    def _advance(
+        self, slots: IntArray, times: IntArray, values: FloatArray, *, forecast: bool = True
+    ) -> FloatArray:
+        """Step series (each at most once) and return their forecasts [n, horizon, Q], if wanted."""
         forecasts = []
         for start in range(0, len(slots), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
-            forecasts.append(self._advance_block(slots[block], times[block], values[block]))
+            of_block = slots[block], times[block], values[block]
+            forecasts.append(self._advance_block(*of_block, forecast=forecast))
         self.arena.rows["last_time"][slots] = times
         self.arena.rows["steps"][slots] += 1
         self.arena.mark(slots)
         return np.concatenate(forecasts)
 
-    def _advance_block(self, slots: IntArray, times: IntArray, values: FloatArray) -> FloatArray:
+    def _advance_block(
+        self, slots: IntArray, times: IntArray, values: FloatArray, *, forecast: bool
+    ) -> FloatArray:
         count = len(slots)
         padding = BLOCK_ROWS - count
         padded = np.concatenate([slots, np.full(padding, self.arena.scratch)])
@@ -124,11 +137,15 @@ class TorchStepper:
         inputs = Inputs(
             self._tensor(values[:, None]),
             self._tensor(self._artifact.clocks(times[:, None])),
-            self._tensor(rows[_CODES]),
+            self._tensor(rows[CODES]),
         )
+        unscaled = np.empty((0, *self._shape), np.float32)
         with torch.inference_mode():
-            forecast, after = self._network.step(inputs, self._gather(rows))
-            unscaled = forecast.unscaled()[:count, 0].float().numpy(force=True)
+            if forecast:
+                made, after = self._network.step(inputs, self._gather(rows))
+                unscaled = _numbers(made, count)
+            else:
+                after = self._network.advance(inputs, self._gather(rows))
         for name, tensor in flatten(after, self._names).items():
             rows[name] = tensor.numpy(force=True)
         self.arena.rows[slots] = rows[:count]
@@ -140,6 +157,12 @@ class TorchStepper:
 
     def _tensor(self, values: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+
+
+def _numbers(forecast: Forecast, count: int) -> FloatArray:
+    """Return the first `count` series of a block's forecast, unscaled: [count, horizon, Q]."""
+    numbers: FloatArray = forecast.unscaled()[:count, 0].float().numpy(force=True)
+    return numbers
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.kernels import table as t
 from forecastd.runtime.kernels.tiles import PANEL, TILE_ROWS
 from forecastd.runtime.kernels.vectors import LANES
+from forecastd.runtime.stepper import CODES
 from forecastd.series import NEVER, FloatArray, Frequency, IntArray, Signature
 
-CODES = "codes"
 OUT_NUMBERS_MAX = 1 << 22
 CAPACITY_MAX, CAPACITY_MIN = 4096, 64
 _CLOCKS = {"hour": t.HOUR, "weekday": t.WEEKDAY, "yearday": t.YEARDAY, "season": t.SEASON_CLOCK}

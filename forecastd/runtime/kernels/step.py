@@ -38,6 +38,7 @@ from forecastd.runtime.kernels.table import (
     FREQUENCY_SIZE,
     HEAD_INPUT_AT,
     HEAD_ROWS_AT,
+    HEAD_STRIDE,
     HEAD_WIDTH,
     HORIZON,
     INITIAL_AT,
@@ -284,15 +285,20 @@ def _make_forecast(version: int) -> Entry:
             return
         before = flush_denormals()
         top = layer_of(p, p[LAYERS] - 1)
+        filled = 0
         for index in range(count):
             row = read_i64(p[ROWS_AT], index)
-            _fill_row(p, 0, read_i64(p[SLOTS_AT], row), 0, 0)
-            _want_forecast(p, 0, 0, row)
-            series = read_i64(p[BLOCK_AT], BLOCK_ROW_AT)
-            prepare_head(p, series, 0)
+            _fill_row(p, filled, read_i64(p[SLOTS_AT], row), 0, 0)
+            _want_forecast(p, filled, filled, row)
+            series = read_i64(p[BLOCK_AT] + 8 * BLOCK_WORDS * filled, BLOCK_ROW_AT)
+            prepare_head(p, series, filled)
             output = series + read_i64(top, LAYER_HIDDEN_OFFSET)
-            copy_floats(output, p[HEAD_INPUT_AT], p[HEAD_WIDTH])
-            run_head(p, 1)
+            target = p[HEAD_INPUT_AT] + 4 * p[HEAD_STRIDE] * filled
+            copy_floats(output, target, p[HEAD_WIDTH])
+            filled += 1
+            if filled == BLOCK_ROWS or index + 1 == count:
+                run_head(p, filled)
+                filled = 0
         restore_denormals(before)
 
     return forecast

@@ -1,0 +1,265 @@
+"""How long a step of a model takes on this machine, beside what the machine itself can do.
+
+All that is compared takes turns, round after round, so that whatever else the machine does meets
+each of them; a figure is the median over the rounds of the median call. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from forecastd.artifact import Artifact
+from forecastd.errors import BugError, UserError
+from forecastd.features.spec import FeatureSpec
+from forecastd.features.vocabulary import Vocabulary
+from forecastd.network.shapes import weight_shapes
+from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
+from forecastd.runtime.stepper import Stepper
+from forecastd.series import FloatArray, Frequency, Keys, ObservationBatch, Signature
+
+ROUND_NS = 20_000_000
+"""About how long one of those compared runs before the next has its turn."""
+
+MATMUL_ROWS = 1024
+COPY_BYTES = 256 << 20
+SINGLE_CALLS_MIN = 20_000
+_CALLS_MIN, _CALLS_MAX, _WARM_UP_CALLS = 3, 4096, 5
+_POOL = 64
+_WEIGHTS_SPREAD = 0.1
+
+
+class Turn(NamedTuple):
+    """One of those compared: `call` is timed, `before` each call is not. calls_min: in all."""
+
+    call: Callable[[], object]
+    before: Callable[[], object] | None = None
+    calls_min: int = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """us: the median over the rounds of the median call. calls_ns: every call of every round."""
+
+    us: float
+    calls_ns: np.ndarray[tuple[int], np.dtype[np.int64]]
+
+    def percentile_us(self, per_cent: float) -> float:
+        """Return how long a call takes that is slower than so many per cent of them."""
+        return float(np.percentile(self.calls_ns, per_cent)) / 1e3
+
+
+class LstmShape(NamedTuple):
+    """One layer: how many inputs it has, and how many hidden units."""
+
+    inputs: int
+    hidden: int
+
+
+def take_turns(turns: Mapping[str, Turn], rounds: int) -> dict[str, Timing]:
+    """Time those compared in turns, each for about ROUND_NS a round, after a warm-up."""
+    counts = {}
+    for name, turn in turns.items():
+        _durations(turn, _WARM_UP_CALLS)
+        typical = max(1.0, float(np.median(_durations(turn, _WARM_UP_CALLS))))
+        usual = int(np.clip(ROUND_NS / typical, _CALLS_MIN, _CALLS_MAX))
+        counts[name] = max(usual, -(-turn.calls_min // rounds))
+    found: dict[str, list[np.ndarray[tuple[int], np.dtype[np.int64]]]] = {n: [] for n in turns}
+    for _ in range(rounds):
+        for name, turn in turns.items():
+            found[name].append(_durations(turn, counts[name]))
+    return {
+        name: Timing(
+            float(np.median([np.median(calls) for calls in each])) / 1e3, np.concatenate(each)
+        )
+        for name, each in found.items()
+    }
+
+
+def _durations(turn: Turn, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the ns that each of `count` calls took, reading the clock included."""
+    durations = np.empty(count, np.int64)
+    call, before, clock = turn.call, turn.before, time.perf_counter_ns
+    for index in range(count):
+        if before is not None:
+            before()
+        started = clock()
+        call()
+        durations[index] = clock() - started
+    return durations
+
+
+def untrained(
+    hidden: int, layers: int, horizon: int = 1, quantiles: tuple[float, ...] = ()
+) -> Artifact:
+    """Return a model of random weights: two channels and a clock make eight inputs; no lags."""
+    features = FeatureSpec(2, ("hour",), 24.0, 0, 0, ())
+    head = HeadSpec("quantile" if quantiles else "point", horizon, quantiles, 0)
+    spec = NetworkSpec(features, lstm_chain(hidden, layers, 0.0, "sequence"), head)
+    hourly = Frequency.parse("1h")
+    signature = Signature("unique_id", "ds", "y", ("x",), (), hourly, 24, horizon, quantiles)
+    dice = np.random.default_rng(0)
+    weights = {
+        name: dice.normal(0, _WEIGHTS_SPREAD, shape).astype(np.float32)
+        for name, shape in weight_shapes(spec).items()
+    }
+    statistics = {name: np.zeros(0) for name in ("mean", "std", "mase_scale")}
+    return Artifact(signature, spec, Vocabulary((), {}, {}), statistics, 24, weights, {}, {})
+
+
+class Feed:
+    """Made-up observations of `batch` series, each at its next time."""
+
+    def __init__(self, artifact: Artifact, batch: int) -> None:
+        signature = artifact.signature
+        self._frequency = signature.frequency
+        self.keys = Keys.of(f"series-{number}" for number in range(batch))
+        self.times = np.zeros(batch, np.int64)
+        shape = (_POOL, batch, len(signature.channels))
+        self._pool = np.random.default_rng(0).normal(20, 10, shape).astype(np.float32)
+        self._static: dict[str, list[str | None]] = {
+            name: [None] * batch for name in signature.static
+        }
+        self._count = 0
+
+    @property
+    def values(self) -> FloatArray:
+        """The newest values: [batch, C]."""
+        newest: FloatArray = self._pool[self._count % _POOL]
+        return newest
+
+    def advance(self) -> None:
+        """Go to the next time."""
+        self._count += 1
+        if self._frequency.kind == "month":
+            self.times = self._frequency.advance(self.times, 1)
+        else:
+            self.times = self.times + self._frequency.size
+
+    def batch(self) -> ObservationBatch:
+        """Return the newest observations."""
+        return ObservationBatch(self.keys, self.times, self.values, self._static)
+
+
+def whole_turn(stepper: Stepper, feed: Feed, calls_min: int = 0) -> Turn:
+    """Return `stepper.step` of a micro-batch: from keys and columns to forecasts."""
+    newest = feed.batch()
+
+    def before() -> None:
+        nonlocal newest
+        feed.advance()
+        newest = feed.batch()
+
+    def call() -> None:
+        stepper.step(newest)
+
+    return Turn(call, before, calls_min)
+
+
+class KernelTurns:
+    """The kernels alone, called from Python: slots are known and columns are in their place.
+
+    Stepping, forecasting and scattering are timed; finding slots by key is not. Raises UserError
+    when the batch does not fit into one call.
+    """
+
+    def __init__(self, artifact: Artifact, batch: int) -> None:
+        from forecastd.runtime.kernel_stepper import KernelStepper
+        from forecastd.runtime.kernels import step as kernels
+
+        self._kernels = kernels
+        self._stepper = KernelStepper(artifact, batch, threads=1)
+        self._feed = Feed(artifact, batch)
+        self._count = batch
+        if batch > self._stepper.batch.capacity:
+            message = f"a batch of {batch} is more than one call of this model steps"
+            raise UserError(message, hint=f"give at most {self._stepper.batch.capacity}")
+        self._stepper.step(self._feed.batch())
+        slots, _ = self._stepper.arena.claim(self._feed.keys)
+        self._stepper.batch.slots[:batch] = slots
+        self._program = self._stepper.programs[0]
+        self._program.rows[:batch] = np.arange(batch)
+
+    def on_arrival(self, calls_min: int) -> Turn:
+        """Return the step with its recurrent half made before the observation arrives, untimed."""
+        program = self._program
+        self._valid = np.zeros(self._stepper.arena.series_max, np.uint8)
+        width = program.ahead_width
+        self._ahead = np.zeros((self._stepper.arena.series_max, width), np.float32)
+        program.use_ahead(self._ahead, self._valid)
+        make_ahead = partial(self._kernels.ahead, program.table, self._count)
+
+        def before() -> None:
+            self._next()
+            make_ahead()
+
+        return Turn(self._step(), before, calls_min)
+
+    def step(self, calls_min: int) -> Turn:
+        """Return the step of all series."""
+        return Turn(self._step(), self._next, calls_min)
+
+    def require_used(self) -> None:
+        """Raise BugError unless the newest observations were used: no figure of refused ones."""
+        if self._stepper.batch.status[: self._count].any():
+            message = "the kernels refused observations while they were measured"
+            raise BugError(message)
+
+    def _step(self) -> Callable[[], object]:
+        return partial(self._kernels.step, self._program.table, self._count)
+
+    def _next(self) -> None:
+        self._feed.advance()
+        ours, count = self._stepper.batch, self._count
+        ours.times[:count], ours.values[:count] = self._feed.times, self._feed.values
+
+
+def lstm_shapes(artifact: Artifact) -> list[LstmShape]:
+    """Return the LSTM layers of a model."""
+    shapes = []
+    for name, recurrent in artifact.weights.items():
+        if name.endswith("weight_hh_l0"):
+            inputs = artifact.weights[name.replace("weight_hh", "weight_ih")].shape[1]
+            shapes.append(LstmShape(inputs, recurrent.shape[1]))
+    return shapes
+
+
+def multiply_adds(artifact: Artifact) -> int:
+    """Return how many multiply-adds one observation takes in layers and head."""
+    weights = artifact.weights.items()
+    return sum(a.size for name, a in weights if a.ndim == 2 and not name.startswith("encoder."))
+
+
+def matmul_turn(shapes: list[LstmShape]) -> Turn:
+    """Return the products [MATMUL_ROWS, I + H] x [I + H, 4H] of all layers, by numpy."""
+    dice = np.random.default_rng(0)
+    products = []
+    for inputs, hidden in shapes:
+        left = dice.normal(size=(MATMUL_ROWS, inputs + hidden)).astype(np.float32)
+        right = dice.normal(size=(inputs + hidden, 4 * hidden)).astype(np.float32)
+        products.append((left, right, np.empty((MATMUL_ROWS, 4 * hidden), np.float32)))
+
+    def call() -> None:
+        for left, right, out in products:
+            np.matmul(left, right, out=out)
+
+    return Turn(call)
+
+
+def matmul_gflops(shapes: list[LstmShape], us: float) -> float:
+    """Return 10^9 operations a second of `matmul_turn`; a multiply-add is two."""
+    adds = sum((inputs + hidden) * 4 * hidden for inputs, hidden in shapes)
+    return 2 * adds * MATMUL_ROWS / us / 1e3
+
+
+def copy_gb_per_s() -> float:
+    """Return how many 10^9 bytes a second are copied in memory: each is read once, written once."""
+    source = np.ones(COPY_BYTES, np.uint8)
+    target = np.zeros(COPY_BYTES, np.uint8)
+    timing = take_turns({"copy": Turn(partial(np.copyto, target, source))}, 1)["copy"]
+    return COPY_BYTES / timing.us / 1e3
