@@ -19,13 +19,19 @@ def total(values):
     for value in values:
         found += value
     return found
+
+@compiled
+def doubled(values):
+    return np.concatenate((values, values * 2.0))[::-1].copy()  # takes memory of its run time
 """
 
 CALLS = """
 import json, sys
 import numpy as np
-from kept import total
+from kept import doubled, total
 found = total(np.ones(3, np.float32))
+for size in range(1000):
+    assert len(doubled(np.ones(size, np.float32))) == 2 * size
 quick = "numba.np.linalg" not in sys.modules
 more = total(np.ones(4, np.float64)) if "more" in sys.argv else 0
 stats = total.stats
