@@ -51,7 +51,7 @@ class KernelStepper:
         self.batch = Batch.of(artifact.spec)
         self._vocabulary = artifact.vocabulary
         self.programs = [Program(artifact, self.arena, self.batch)]
-        for _ in range(1, threads or os.cpu_count() or 1):
+        for _ in range(1, threads or len(os.sched_getaffinity(0))):
             self.programs.append(Program(artifact, self.arena, self.batch, self.programs[0]))
         self._others = ThreadPoolExecutor(max(1, len(self.programs) - 1), "step")
         self._stepped = np.empty(0, np.int64)
