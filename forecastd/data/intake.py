@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forecastd.data.names import Names, SeriesArray
+from forecastd.data.names import Names
+from forecastd.data.names import SeriesArray as SeriesArray
 from forecastd.data.reader import keys_of, times_of, values_of
 from forecastd.data.table import Columns
 from forecastd.series import FloatArray, IntArray
