@@ -42,6 +42,7 @@ def keep(name: str, rows: list[dict[str, Any]]) -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "commit": commit.stdout.strip(),
+        "load": round(os.getloadavg()[0], 1),
     }
     RESULTS.mkdir(exist_ok=True)
     content = json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n"

@@ -15,6 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from forecast_cli import (
+    bench_step,
+    bench_stream,
     config,
     data,
     data_convert,
@@ -61,6 +63,8 @@ COMMANDS = [
     Entry("inspect", inspect.inspect, MODELS),
     Entry("stream", stream.stream, LIVE),
     Entry("replay", replay.replay, LIVE),
+    Entry("bench step", bench_step.step, LIVE),
+    Entry("bench stream", bench_stream.stream, LIVE),
     Entry("config show", config.show, HELP),
     Entry("config validate", config.validate, HELP),
     Entry("config schema", config.schema, HELP),
@@ -68,6 +72,7 @@ COMMANDS = [
 ]
 
 GROUPS = {
+    "bench": "Measure how quick live forecasting is on this machine.",
     "data": "Look at data sets, and make them ready for training.",
     "config": "Show and check configurations.",
 }

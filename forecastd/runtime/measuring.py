@@ -98,7 +98,8 @@ def untrained(
     hidden: int, layers: int, horizon: int = 1, quantiles: tuple[float, ...] = ()
 ) -> Artifact:
     """Return a model of random weights: two channels and a clock make eight inputs; no lags."""
-    features = FeatureSpec(2, ("hour",), 24.0, 0, 0, ())
+    vocabulary = Vocabulary((), {}, {})
+    features = FeatureSpec(2, ("hour",), 24.0, 0, 0, vocabulary.sizes)
     head = HeadSpec("quantile" if quantiles else "point", horizon, quantiles, 0)
     spec = NetworkSpec(features, lstm_chain(hidden, layers, 0.0, "sequence"), head)
     hourly = Frequency.parse("1h")
@@ -109,7 +110,7 @@ def untrained(
         for name, shape in weight_shapes(spec).items()
     }
     statistics = {name: np.zeros(0) for name in ("mean", "std", "mase_scale")}
-    return Artifact(signature, spec, Vocabulary((), {}, {}), statistics, 24, weights, {}, {})
+    return Artifact(signature, spec, vocabulary, statistics, 24, weights, {}, {})
 
 
 class Feed:
@@ -147,11 +148,15 @@ class Feed:
 
 
 def whole_turn(stepper: Stepper, feed: Feed, calls_min: int = 0) -> Turn:
-    """Return `stepper.step` of a micro-batch: from keys and columns to forecasts."""
+    """Return `stepper.step` of a micro-batch: from keys and columns to forecasts.
+
+    What the stepper makes ahead between batches is not timed.
+    """
     newest = feed.batch()
 
     def before() -> None:
         nonlocal newest
+        stepper.prepare()
         feed.advance()
         newest = feed.batch()
 
@@ -164,45 +169,31 @@ def whole_turn(stepper: Stepper, feed: Feed, calls_min: int = 0) -> Turn:
 class KernelTurns:
     """The kernels alone, called from Python: slots are known and columns are in their place.
 
-    Stepping, forecasting and scattering are timed; finding slots by key is not. Raises UserError
-    when the batch does not fit into one call.
+    Gathering, stepping, forecasting and scattering are timed; finding slots by key is not, nor, in
+    latency mode, what is made before the observation arrives. Raises UserError when the batch does
+    not fit into one call.
     """
 
-    def __init__(self, artifact: Artifact, batch: int) -> None:
+    def __init__(self, artifact: Artifact, batch: int, *, latency: bool = False) -> None:
         from forecastd.runtime.kernel_stepper import KernelStepper
         from forecastd.runtime.kernels import step as kernels
 
-        self._kernels = kernels
-        self._stepper = KernelStepper(artifact, batch, threads=1)
+        self._stepper = KernelStepper(artifact, batch, threads=1, latency=latency)
         self._feed = Feed(artifact, batch)
         self._count = batch
-        if batch > self._stepper.batch.capacity:
+        ours, program = self._stepper.batch, self._stepper.programs[0]
+        if batch > ours.capacity:
             message = f"a batch of {batch} is more than one call of this model steps"
-            raise UserError(message, hint=f"give at most {self._stepper.batch.capacity}")
+            raise UserError(message, hint=f"give at most {ours.capacity}")
         self._stepper.step(self._feed.batch())
-        slots, _ = self._stepper.arena.claim(self._feed.keys)
-        self._stepper.batch.slots[:batch] = slots
-        self._program = self._stepper.programs[0]
-        self._program.rows[:batch] = np.arange(batch)
+        ours.slots[:batch], _ = self._stepper.arena.claim(self._feed.keys)
+        program.rows[:batch] = np.arange(batch)
+        self._make_ahead = partial(kernels.ahead, program.table, batch) if latency else None
+        self._call = partial(kernels.step, program.table, batch)
 
-    def on_arrival(self, calls_min: int) -> Turn:
-        """Return the step with its recurrent half made before the observation arrives, untimed."""
-        program = self._program
-        self._valid = np.zeros(self._stepper.arena.series_max, np.uint8)
-        width = program.ahead_width
-        self._ahead = np.zeros((self._stepper.arena.series_max, width), np.float32)
-        program.use_ahead(self._ahead, self._valid)
-        make_ahead = partial(self._kernels.ahead, program.table, self._count)
-
-        def before() -> None:
-            self._next()
-            make_ahead()
-
-        return Turn(self._step(), before, calls_min)
-
-    def step(self, calls_min: int) -> Turn:
+    def turn(self, calls_min: int) -> Turn:
         """Return the step of all series."""
-        return Turn(self._step(), self._next, calls_min)
+        return Turn(self._call, self._before, calls_min)
 
     def require_used(self) -> None:
         """Raise BugError unless the newest observations were used: no figure of refused ones."""
@@ -210,23 +201,20 @@ class KernelTurns:
             message = "the kernels refused observations while they were measured"
             raise BugError(message)
 
-    def _step(self) -> Callable[[], object]:
-        return partial(self._kernels.step, self._program.table, self._count)
-
-    def _next(self) -> None:
+    def _before(self) -> None:
+        """Put the next observations in their place; in latency mode, make ahead what can be."""
         self._feed.advance()
         ours, count = self._stepper.batch, self._count
         ours.times[:count], ours.values[:count] = self._feed.times, self._feed.values
+        if self._make_ahead is not None:
+            self._make_ahead()
 
 
 def lstm_shapes(artifact: Artifact) -> list[LstmShape]:
-    """Return the LSTM layers of a model."""
-    shapes = []
-    for name, recurrent in artifact.weights.items():
-        if name.endswith("weight_hh_l0"):
-            inputs = artifact.weights[name.replace("weight_hh", "weight_ih")].shape[1]
-            shapes.append(LstmShape(inputs, recurrent.shape[1]))
-    return shapes
+    """Return the LSTM layers of a model, the lowest first."""
+    names = [f"layers.{layer.name}.lstm.weight_ih_l0" for layer in artifact.spec.layers]
+    weights = [artifact.weights[name] for name in names if name in artifact.weights]
+    return [LstmShape(each.shape[1], each.shape[0] // 4) for each in weights]
 
 
 def multiply_adds(artifact: Artifact) -> int:
