@@ -14,7 +14,7 @@ import numpy as np
 from forecastd.artifact import Artifact
 from forecastd.runtime.kernels import step as kernels
 from forecastd.runtime.kernels.program import Batch, Program, new_arena, unsupported
-from forecastd.runtime.kernels.table import LATE, NO_SLOT, REPEAT
+from forecastd.runtime.kernels.table import FORECAST_STEPS, LATE, NO_SLOT, REPEAT
 from forecastd.runtime.stepper import StepResult, claim_rows
 from forecastd.series import FloatArray, ForecastBatch, IntArray, Keys, ObservationBatch
 
@@ -59,26 +59,26 @@ class KernelStepper:
             self._make_ahead(series_max)
         kernels.step(self.programs[0].table, 0)
 
-    def step(self, batch: ObservationBatch, *, forecast: bool = True) -> StepResult:
+    def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""
         slots = claim_rows(self.arena, self._vocabulary, batch)
         count, capacity = len(batch), self.batch.capacity
-        status = np.empty(count, np.uint8)
-        values = np.empty((count if forecast else 0, *self.batch.out.shape[1:]), np.float32)
-        self.batch.wanted[:] = forecast
+        status, given = np.empty(count, np.uint8), np.empty(count, np.uint8)
+        values = []
+        for program in self.programs:
+            program.table[FORECAST_STEPS] = forecast
         filled = resets = 0
         for start in range(0, count, capacity):
             part = slice(start, min(start + capacity, count))
             counts = self._run(slots[part], batch, part)
             filled, resets = filled + int(counts[0]), resets + int(counts[1])
             size = part.stop - part.start
-            status[part] = self.batch.status[:size]
-            if forecast:
-                values[part] = self.batch.out[:size]
+            status[part], given[part] = self.batch.status[:size], self.batch.given[:size]
+            values.append(self._given(size))
         self._stepped = slots
         unused = np.flatnonzero(status)
         refused = [(int(row), _REFUSED[int(status[row])]) for row in unused]
-        forecasts = _forecasts(batch, values, unused, forecast=forecast)
+        forecasts = self._forecasts(batch, values, np.flatnonzero(given))
         return StepResult(forecasts, refused, filled, resets, slots)
 
     def forecast(self, slots: IntArray) -> ForecastBatch:
@@ -101,6 +101,25 @@ class KernelStepper:
             return
         self._choose(self._stepped)
         kernels.ahead(self.programs[0].table, len(self._stepped))
+
+    def _given(self, size: int) -> FloatArray:
+        """Return a copy of the forecasts given after the first `size` rows of the batch."""
+        given = self.batch.given[:size].view(np.bool_)
+        forecasts: FloatArray = self.batch.out[:size]
+        return forecasts.copy() if given.all() else forecasts[given]
+
+    def _forecasts(
+        self, batch: ObservationBatch, values: list[FloatArray], rows: IntArray
+    ) -> ForecastBatch:
+        """Return what was given after `rows` of a batch."""
+        if not len(rows):
+            nothing = np.empty((0, *self.batch.out.shape[1:]), np.float32)
+            return ForecastBatch(Keys.empty(), np.empty(0, np.int64), nothing)
+        together = values[0] if len(values) == 1 else np.concatenate(values)
+        if len(rows) == len(batch):
+            return ForecastBatch(batch.keys, batch.times, together, batch.tags)
+        tags = None if batch.tags is None else batch.tags[rows]
+        return ForecastBatch(batch.keys.take(rows), batch.times[rows], together, tags)
 
     def _make_ahead(self, series_max: int) -> None:
         width = self.programs[0].ahead_width
@@ -140,16 +159,3 @@ class KernelStepper:
             other.result()
         counts: IntArray = np.sum([program.counts for program in programs], 0)
         return counts
-
-
-def _forecasts(
-    batch: ObservationBatch, values: FloatArray, unused: IntArray, *, forecast: bool
-) -> ForecastBatch:
-    """Return the forecasts of the observations that were used."""
-    if not forecast:
-        return ForecastBatch(Keys.empty(), np.empty(0, np.int64), values)
-    if len(unused) == 0:
-        return ForecastBatch(batch.keys, batch.times, values, batch.tags)
-    used = np.delete(np.arange(len(batch)), unused)
-    tags = None if batch.tags is None else batch.tags[used]
-    return ForecastBatch(batch.keys.take(used), batch.times[used], values[used], tags)

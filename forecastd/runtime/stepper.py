@@ -15,7 +15,7 @@ CODES = "codes"
 class StepResult(NamedTuple):
     """What became of a batch.
 
-    forecasts: one row per used observation, in order of arrival; none where none were wanted.
+    forecasts: one row per used observation after which one was wanted, in order of arrival.
     refused: (row in the batch, reason) of observations that were not used; reason is "late",
     "repeat" or "arena_full". The state of their series did not change.
     filled: steps inserted for missing stamps. resets: series restarted after too long a hole.
@@ -41,10 +41,11 @@ class Stepper(Protocol):
     digest: str
     """Identifies weights and layout: states of another digest have another meaning."""
 
-    def step(self, batch: ObservationBatch, *, forecast: bool = True) -> StepResult:
+    def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch of observations; the arena then holds their effect.
 
-        forecast: whether a forecast is wanted after each of them. Without, it is not computed.
+        forecast: after every how many steps of a series a forecast is wanted, by its count in the
+        arena, where steps filled in count too; 0: never. What is not wanted is not computed.
         """
         ...
 

@@ -49,7 +49,7 @@ class TorchStepper:
         head = artifact.spec.head
         self._shape = head.horizon, max(1, len(head.quantiles))
 
-    def step(self, batch: ObservationBatch, *, forecast: bool = True) -> StepResult:
+    def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""
         with _denormals_as_zero():
             return self._step(batch, forecast=forecast)
@@ -69,11 +69,11 @@ class TorchStepper:
     def prepare(self) -> None:
         """Do nothing: a step in blocks has nothing to make ahead."""
 
-    def _step(self, batch: ObservationBatch, *, forecast: bool) -> StepResult:
+    def _step(self, batch: ObservationBatch, *, forecast: int) -> StepResult:
         slots = claim_rows(self.arena, self._artifact.vocabulary, batch)
         refused = [(int(row), "arena_full") for row in np.flatnonzero(slots < 0)]
         values = np.empty((len(batch), *self._shape), np.float32)
-        used = np.zeros(len(batch), np.bool_)
+        given = np.zeros(len(batch), np.bool_)
         filled = resets = 0
         for rows in _waves(slots):
             last = self.arena.rows["last_time"][slots[rows]]
@@ -87,13 +87,13 @@ class TorchStepper:
                 continue
             counts = self._bridge(slots[rows], last, batch.times[rows])
             filled, resets = filled + counts[0], resets + counts[1]
-            of_rows = slots[rows], batch.times[rows], batch.values[rows]
-            if forecast:
-                values[rows] = self._advance(*of_rows)
-            else:
-                self._advance(*of_rows, forecast=False)
-            used[rows] = forecast
-        order = np.flatnonzero(used)
+            steps = self.arena.rows["steps"][slots[rows]] + 1
+            wanted = steps % forecast == 0 if forecast else np.zeros(len(rows), np.bool_)
+            given[rows] = wanted
+            silent, rows = rows[~wanted], rows[wanted]
+            self._advance(slots[silent], batch.times[silent], batch.values[silent], forecast=False)
+            values[rows] = self._advance(slots[rows], batch.times[rows], batch.values[rows])
+        order = np.flatnonzero(given)
         tags = None if batch.tags is None else batch.tags[order]
         forecasts = ForecastBatch(batch.keys.take(order), batch.times[order], values[order], tags)
         return StepResult(forecasts, sorted(refused), filled, resets, slots)
@@ -115,7 +115,7 @@ class TorchStepper:
         self, slots: IntArray, times: IntArray, values: FloatArray, *, forecast: bool = True
     ) -> FloatArray:
         """Step series (each at most once) and return their forecasts [n, horizon, Q], if wanted."""
-        forecasts = []
+        forecasts = [np.empty((0, *self._shape), np.float32)]
         for start in range(0, len(slots), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
             of_block = slots[block], times[block], values[block]

@@ -204,7 +204,7 @@ def test_states_forecast_what_the_last_step_did(stepper: type[Stepper]) -> None:
         one, other = stepper(model(name), SERIES), stepper(model(name), SERIES)
         batch = _observations(4, 120)
         expected = one.step(batch).forecasts
-        silent = other.step(batch, forecast=False)
+        silent = other.step(batch, forecast=0)
         assert len(silent.forecasts) == 0
         np.testing.assert_array_equal(one.arena.view().rows, other.arena.view().rows)
         slots = np.arange(len(other.arena))
@@ -213,6 +213,35 @@ def test_states_forecast_what_the_last_step_did(stepper: type[Stepper]) -> None:
         rows = [newest[key] for key in found.keys]
         np.testing.assert_array_equal(found.origins, expected.origins[rows])
         np.testing.assert_array_equal(found.values, expected.values[rows])
+
+
+@settings(max_examples=10)
+@given(
+    st.sampled_from(sorted(SPECS)),
+    st.integers(0, 100),
+    st.lists(st.integers(0, 199), max_size=4),
+    st.integers(2, 4),
+)
+def test_a_forecast_after_every_few_steps_of_a_series(
+    name: str, seed: int, cuts: list[int], every: int
+) -> None:
+    batch = _observations(seed, 200)
+    plain = KernelStepper(model(name), SERIES, 1)
+    wanted = []
+    for row in range(len(batch)):
+        one = plain.step(_cut(batch, [row, row + 1])[1])
+        steps = plain.arena.rows["steps"][one.slots]
+        if len(one.forecasts) and steps[0] % every == 0:
+            wanted.append(one.forecasts)
+    for some in (KernelStepper(model(name), SERIES, 2), TorchStepper(model(name), SERIES)):
+        found = [some.step(part, forecast=every).forecasts for part in _cut(batch, cuts)]
+        assert [key for part in found for key in part.keys] == [one.keys[0] for one in wanted]
+        origins = np.concatenate([part.origins for part in found])
+        np.testing.assert_array_equal(origins, [one.origins[0] for one in wanted])
+        values = np.concatenate([part.values for part in found])
+        expected = np.concatenate([one.values for one in wanted])
+        close = 1e-5 if isinstance(some, TorchStepper) else 0.0
+        np.testing.assert_allclose(values, expected, rtol=close, atol=close)
 
 
 @settings(max_examples=20)

@@ -70,7 +70,7 @@ class Batch:
     slots: IntArray
     times: IntArray
     values: FloatArray
-    wanted: NDArray[np.uint8]
+    given: NDArray[np.uint8]
     status: NDArray[np.uint8]
     out: FloatArray
 
@@ -84,7 +84,7 @@ class Batch:
             slots=np.zeros(capacity, np.int64),
             times=np.zeros(capacity, np.int64),
             values=np.zeros((capacity, spec.features.channels), np.float32),
-            wanted=np.ones(capacity, np.uint8),
+            given=np.zeros(capacity, np.uint8),
             status=np.zeros(capacity, np.uint8),
             out=np.zeros((capacity, spec.head.horizon, quantiles), np.float32),
         )
@@ -139,7 +139,8 @@ class Program:
     def _describe_batch(self, batch: Batch) -> None:
         table, address = self.table, self._address
         table[t.SLOTS_AT], table[t.TIMES_AT] = address(batch.slots), address(batch.times)
-        table[t.VALUES_AT], table[t.WANTED_AT] = address(batch.values), address(batch.wanted)
+        table[t.VALUES_AT], table[t.GIVEN_AT] = address(batch.values), address(batch.given)
+        table[t.FORECAST_STEPS] = 1
         table[t.STATUS_AT], table[t.OUT_AT] = address(batch.status), address(batch.out)
         table[t.ROWS_AT], table[t.COUNTS_AT] = address(self.rows), address(self.counts)
 

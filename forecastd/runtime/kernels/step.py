@@ -34,8 +34,10 @@ from forecastd.runtime.kernels.table import (
     COUNTS_AT,
     DIRTY_AT,
     FILLED,
+    FORECAST_STEPS,
     FREQUENCY_KIND,
     FREQUENCY_SIZE,
+    GIVEN_AT,
     HEAD_INPUT_AT,
     HEAD_ROWS_AT,
     HEAD_STRIDE,
@@ -66,7 +68,6 @@ from forecastd.runtime.kernels.table import (
     TIMES_AT,
     USED,
     VALUES_AT,
-    WANTED_AT,
     WAVE_AT,
 )
 from forecastd.runtime.kernels.times import advance, steps_between
@@ -213,6 +214,16 @@ def _admit(p: IntArray, row: int, place: int, anchor: int, done: int) -> int:
 
 
 @part
+def _is_wanted(p: IntArray, row: int) -> bool:
+    """Whether a forecast is wanted after a row of the batch that is about to be stepped."""
+    every = p[FORECAST_STEPS]
+    if every <= 1:
+        return bool(every == 1)
+    series = p[ARENA_AT] + read_i64(p[SLOTS_AT], row) * p[ROW_BYTES]
+    return bool((read_i64(series + p[STEPS_OFFSET], 0) + 1) % every == 0)
+
+
+@part
 def _want_forecast(p: IntArray, place: int, head_place: int, row: int) -> None:
     """Have row `place` of the block forecast into the batch's row."""
     numbers = p[HORIZON] * (p[BELOW] + 1 + p[ABOVE])
@@ -248,11 +259,13 @@ def _step_wave(p: IntArray, begin: int, end: int) -> None:
         done = done + 1 if status == FILLED else 0
         if status != FILLED:
             write_u8(p[STATUS_AT], row, status)
+            write_u8(p[GIVEN_AT], row, 0)
             index += 1
             if index + BLOCK_ROWS < end:
                 _prefetch_row(p, read_i64(p[ORDER_AT], index + BLOCK_ROWS))
-        if status == USED and read_u8(p[WANTED_AT], row) != 0:
+        if status == USED and _is_wanted(p, row):
             _want_forecast(p, filled, forecasts, row)
+            write_u8(p[GIVEN_AT], row, 1)
             forecasts += 1
         if status in (USED, FILLED):
             filled += 1
