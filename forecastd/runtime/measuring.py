@@ -211,9 +211,12 @@ class KernelTurns:
 
 
 def lstm_shapes(artifact: Artifact) -> list[LstmShape]:
-    """Return the LSTM layers of a model, the lowest first."""
+    """Return the LSTM layers of a model, the lowest first. Raises UserError where it has none."""
     names = [f"layers.{layer.name}.lstm.weight_ih_l0" for layer in artifact.spec.layers]
     weights = [artifact.weights[name] for name in names if name in artifact.weights]
+    if not weights:
+        message = "the model has no LSTM layer, and nothing else is compared"
+        raise UserError(message, hint="measure another model")
     return [LstmShape(each.shape[1], each.shape[0] // 4) for each in weights]
 
 
@@ -221,6 +224,11 @@ def multiply_adds(artifact: Artifact) -> int:
     """Return how many multiply-adds one observation takes in layers and head."""
     weights = artifact.weights.items()
     return sum(a.size for name, a in weights if a.ndim == 2 and not name.startswith("encoder."))
+
+
+def multiply_adds_ahead(artifact: Artifact) -> int:
+    """Return how many of them latency mode makes before the observation arrives."""
+    return sum(4 * hidden * hidden for _, hidden in lstm_shapes(artifact))
 
 
 def matmul_turn(shapes: list[LstmShape]) -> Turn:

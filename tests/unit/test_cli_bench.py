@@ -14,6 +14,7 @@ import torch
 from models import model
 from typer.testing import CliRunner, Result
 
+from forecast_cli import bench_step
 from forecast_cli.bench_traffic import Traffic, watch, write
 from forecast_cli.main import app
 from forecastd import artifact
@@ -31,6 +32,7 @@ from forecastd.runtime.measuring import (
     Turn,
     lstm_shapes,
     multiply_adds,
+    multiply_adds_ahead,
     take_turns,
     untrained,
 )
@@ -137,6 +139,23 @@ def test_the_untrained_model_is_that_of_the_stated_bounds() -> None:
     made = untrained(64, 2)
     assert lstm_shapes(made) == [LstmShape(8, 64), LstmShape(64, 64)]
     assert multiply_adds(made) == 4 * 64 * (8 + 64) + 4 * 64 * 128 + 64
+    assert multiply_adds(made) - multiply_adds_ahead(made) == 4 * 64 * (8 + 64) + 64
+
+
+def test_a_model_without_an_lstm_layer_is_not_compared() -> None:
+    made = untrained(4, 1)
+    with pytest.raises(UserError, match="no LSTM layer"):
+        lstm_shapes(replace(made, spec=replace(made.spec, layers=())))
+
+
+def test_without_kernels_the_step_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; here the torch stepper is chosen on the CPU."""
+    monkeypatch.setattr(bench_step, "_has_kernels", lambda setting: False)
+    (row,) = rows_of(
+        "step", "--hidden", 4, "--layers", 1, "--batch", 70, "--rounds", 1, "--device", "cpu"
+    )
+    assert (row["mode"], row["batch"]) == ("step", 70)
+    assert row["us_per_observation"] == row["whole_us_per_observation"] > 0
 
 
 def test_all_take_turns_in_every_round() -> None:
