@@ -105,9 +105,10 @@ def _encode_channel(p: IntArray, row: int, channel: int, value: Any, inputs: int
     if observed:
         _track(p, row, channel, np.float64(value), seen + 1.0)
         location, width = scale_of(p, row, channel)
-        scaled = np.float32((np.float64(value) - location) / width)
+        per_width = 1.0 / width
+        scaled = np.float32((np.float64(value) - location) * per_width)
         if seen > 0.0:
-            moved = np.float32((np.float64(value) - before) / width)
+            moved = np.float32((np.float64(value) - before) * per_width)
         write_f32(latest, channel, value)
     write_f32(inputs, channel, scaled)
     write_f32(inputs, channels + channel, moved)
@@ -122,7 +123,9 @@ def _track(p: IntArray, row: int, channel: int, value: Any, count: int) -> None:
         index = _TRACKERS * channel + tracker
         mean = read_f64(row + p[MEAN_OFFSET], index)
         variance = read_f64(row + p[VARIANCE_OFFSET], index)
-        weight = max(read_f64(p[RATES_AT], tracker), 1.0 / count)
+        weight = read_f64(p[RATES_AT], tracker)
+        if count * weight < 1.0:
+            weight = 1.0 / count
         difference = value - mean
         move = weight * difference
         write_f64(row + p[MEAN_OFFSET], index, mean + move)

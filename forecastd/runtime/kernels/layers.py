@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forecastd.runtime.kernels.activations import sigmoid_parts, tanh_parts
+from forecastd.runtime.kernels.activations import sigmoid_of_twice, tanh_parts
 from forecastd.runtime.kernels.compiling import part, section
 from forecastd.runtime.kernels.features import copy_floats
 from forecastd.runtime.kernels.table import (
@@ -10,7 +10,10 @@ from forecastd.runtime.kernels.table import (
     AHEAD_BYTES,
     AHEAD_VALID_AT,
     BLOCK_AT,
+    BLOCK_CELL_AT,
     BLOCK_HEAD_PLACE,
+    BLOCK_HIDDEN_AT,
+    BLOCK_OUTPUT_AT,
     BLOCK_ROW_AT,
     BLOCK_SLOT,
     BLOCK_WORDS,
@@ -47,6 +50,7 @@ from forecastd.runtime.kernels.vectors import (
     read_i64,
     read_u8,
     store,
+    write_i64,
 )
 from forecastd.series import IntArray
 
@@ -72,24 +76,46 @@ def run_layers(p: IntArray, count: int) -> None:
     """Advance the first `count` rows of the block through all layers."""
     for layer in range(p[LAYERS]):
         words = layer_of(p, layer)
+        for place in range(count):
+            _place_units(p, layer, words, place)
         if count == 1:
-            _run_one(p, layer, words)
+            _run_one(p, words)
         else:
-            _run_many(p, layer, words, count)
+            _run_many(p, words, count)
 
 
 @part
-def _run_many(p: IntArray, layer: int, words: int, count: int) -> None:
+def _place_units(p: IntArray, layer: int, words: int, place: int) -> None:
+    """Note where a row's cells and hidden states are, and where its output goes.
+
+    That is into the inputs of the next layer, or of the head.
+    """
+    block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
+    row = read_i64(block, BLOCK_ROW_AT)
+    write_i64(block, BLOCK_CELL_AT, row + read_i64(words, LAYER_CELL_OFFSET))
+    write_i64(block, BLOCK_HIDDEN_AT, row + read_i64(words, LAYER_HIDDEN_OFFSET))
+    if layer + 1 < p[LAYERS]:
+        upper = layer_of(p, layer + 1)
+        inputs = 4 * (place * read_i64(upper, LAYER_STRIDE) + read_i64(upper, LAYER_HIDDEN))
+        write_i64(block, BLOCK_OUTPUT_AT, read_i64(upper, LAYER_BUFFER_AT) + inputs)
+    else:
+        inputs = 4 * read_i64(block, BLOCK_HEAD_PLACE) * p[HEAD_STRIDE]
+        write_i64(block, BLOCK_OUTPUT_AT, p[HEAD_INPUT_AT] + inputs)
+
+
+@part
+def _run_many(p: IntArray, words: int, count: int) -> None:
     hidden, inputs = read_i64(words, LAYER_HIDDEN), read_i64(words, LAYER_INPUTS)
     depth = hidden + inputs
     stride = read_i64(words, LAYER_STRIDE)
     weights, bias = read_i64(words, LAYER_WEIGHTS_AT), read_i64(words, LAYER_BIAS_AT)
+    buffer = read_i64(words, LAYER_BUFFER_AT)
     panel_bytes = 4 * PANEL * depth
-    gates = p[GATES_AT]
+    gates, tail, block = p[GATES_AT], p[TAIL_AT], p[BLOCK_AT]
     for unit in range(0, hidden, LANES):
         done = 0
         while done < count:
-            values = read_i64(words, LAYER_BUFFER_AT) + 4 * done * stride
+            values = buffer + 4 * done * stride
             rows = 1
             if count - done >= TILE_ROWS:
                 rows = TILE_ROWS
@@ -97,14 +123,15 @@ def _run_many(p: IntArray, layer: int, words: int, count: int) -> None:
             else:
                 tile_of_one(weights, panel_bytes, bias, values, stride, depth, gates)
             for place in range(rows):
-                _cell(p, layer, words, done + place, unit, gates + 4 * PANEL * place)
+                of_row = block + 8 * BLOCK_WORDS * (done + place)
+                _advance_units(of_row, unit, hidden - unit, gates + 4 * PANEL * place, tail)
             done += rows
         weights += panel_bytes
         bias += 4 * PANEL
 
 
 @part
-def _run_one(p: IntArray, layer: int, words: int) -> None:
+def _run_one(p: IntArray, words: int) -> None:
     """Advance the only row: two panels at a time keep enough sums in flight to hide their latency.
 
     Where the recurrent half was made ahead, only the inputs are multiplied.
@@ -112,14 +139,15 @@ def _run_one(p: IntArray, layer: int, words: int) -> None:
     hidden, inputs = read_i64(words, LAYER_HIDDEN), read_i64(words, LAYER_INPUTS)
     depth, skipped = hidden + inputs, 0
     start = read_i64(words, LAYER_BIAS_AT)
-    slot = read_i64(p[BLOCK_AT], BLOCK_SLOT)
+    block = p[BLOCK_AT]
+    slot = read_i64(block, BLOCK_SLOT)
     if p[AHEAD_AT] != 0 and read_u8(p[AHEAD_VALID_AT], slot) != 0:
         skipped = hidden
         start = p[AHEAD_AT] + p[AHEAD_BYTES] * slot + read_i64(words, LAYER_AHEAD_OFFSET)
     panel_bytes = 4 * PANEL * depth
     weights = read_i64(words, LAYER_WEIGHTS_AT) + 4 * PANEL * skipped
     values = read_i64(words, LAYER_BUFFER_AT) + 4 * skipped
-    gates = p[GATES_AT]
+    gates, tail = p[GATES_AT], p[TAIL_AT]
     unit = 0
     while unit < hidden:
         panels = 2 if unit + LANES < hidden else 1
@@ -128,36 +156,23 @@ def _run_one(p: IntArray, layer: int, words: int) -> None:
         else:
             tile_of_one(weights, panel_bytes, start, values, 0, depth - skipped, gates)
         for panel in range(panels):
-            _cell(p, layer, words, 0, unit + LANES * panel, gates + 4 * PANEL * panel)
+            _advance_units(block, unit, hidden - unit, gates + 4 * PANEL * panel, tail)
+            unit += LANES
         weights += panels * panel_bytes
         start += 4 * panels * PANEL
-        unit += LANES * panels
 
 
 @part
-def _cell(p: IntArray, layer: int, words: int, place: int, unit: int, gates: int) -> None:
-    """Advance LANES units of one series from their gates; hand the output on.
-
-    The output goes into the arena and into the inputs of the next layer, or of the head.
-    """
-    block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
-    row = read_i64(block, BLOCK_ROW_AT)
-    cell = row + read_i64(words, LAYER_CELL_OFFSET) + 4 * unit
-    memory = row + read_i64(words, LAYER_HIDDEN_OFFSET) + 4 * unit
-    if layer + 1 < p[LAYERS]:
-        upper = layer_of(p, layer + 1)
-        output = 4 * (place * read_i64(upper, LAYER_STRIDE) + read_i64(upper, LAYER_HIDDEN))
-        output += read_i64(upper, LAYER_BUFFER_AT) + 4 * unit
-    else:
-        head_place = read_i64(block, BLOCK_HEAD_PLACE)
-        output = p[HEAD_INPUT_AT] + 4 * (head_place * p[HEAD_STRIDE] + unit)
-    units = read_i64(words, LAYER_HIDDEN) - unit
+def _advance_units(block: int, unit: int, units: int, gates: int, tail: int) -> None:
+    """Advance LANES units of the series of a block's row, or the last few, from their gates."""
+    cell = read_i64(block, BLOCK_CELL_AT) + 4 * unit
+    memory = read_i64(block, BLOCK_HIDDEN_AT) + 4 * unit
+    output = read_i64(block, BLOCK_OUTPUT_AT) + 4 * unit
     if units >= LANES:
         hidden = _lstm(gates, cell)
         store(memory, hidden)
         store(output, hidden)
         return
-    tail = p[TAIL_AT]
     copy_floats(cell, tail, units)
     store(tail + VECTOR_BYTES, _lstm(gates, tail))
     copy_floats(tail, cell, units)
@@ -167,14 +182,16 @@ def _cell(p: IntArray, layer: int, words: int, place: int, unit: int, gates: int
 
 @part
 def _lstm(gates: int, cell: int) -> Vector:
-    """Update LANES cells in place and return their hidden states. Gate order i, f, g, o.
+    """Update LANES cells in place and return their hidden states.
+
+    Gate order i, f, g, o, of which i, f and o come halved.
 
     c = f c + i g and h = o tanh(c), each over a common denominator.
     """
-    i, i_under = sigmoid_parts(load(gates))
-    f, f_under = sigmoid_parts(load(gates + VECTOR_BYTES))
+    i, i_under = sigmoid_of_twice(load(gates))
+    f, f_under = sigmoid_of_twice(load(gates + VECTOR_BYTES))
     g, g_under = tanh_parts(load(gates + 2 * VECTOR_BYTES))
-    o, o_under = sigmoid_parts(load(gates + 3 * VECTOR_BYTES))
+    o, o_under = sigmoid_of_twice(load(gates + 3 * VECTOR_BYTES))
     new, new_under = i * g, i_under * g_under
     both = fma(f * load(cell), new_under, new * f_under)
     state = both / (f_under * new_under)

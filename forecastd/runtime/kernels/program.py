@@ -266,7 +266,8 @@ class _Weights:
 def _packed_lstm(weights: dict[str, FloatArray], layer: LayerSpec) -> tuple[FloatArray, FloatArray]:
     """Return weights [groups, hidden + inputs, 4, LANES] and bias [groups, 4, LANES] of an LSTM.
 
-    The recurrent half comes first, so that it can be made ahead and the sum stays the same.
+    The recurrent half comes first, so that it can be made ahead and the sum stays the same. What
+    goes into a sigmoid is halved, which is exact: see activations.sigmoid_of_twice.
     """
     prefix = f"layers.{layer.name}.lstm."
     recurrent, inputs = weights[prefix + "weight_hh_l0"], weights[prefix + "weight_ih_l0"]
@@ -278,6 +279,8 @@ def _packed_lstm(weights: dict[str, FloatArray], layer: LayerSpec) -> tuple[Floa
     bias = np.zeros((4, padded), np.float32)
     summed = weights[prefix + "bias_ih_l0"].astype(np.float64) + weights[prefix + "bias_hh_l0"]
     bias[:, :hidden] = summed.reshape(4, hidden)
+    halves = np.array([0.5, 0.5, 1, 0.5], np.float32)
+    gates, bias = gates * halves[:, None, None], bias * halves[:, None]
     grouped = gates.reshape(4, -1, LANES, both.shape[1]).transpose(1, 3, 0, 2)
     return (
         np.ascontiguousarray(grouped),

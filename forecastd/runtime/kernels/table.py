@@ -110,6 +110,9 @@ BLOCK_TIME = next(_place)
 BLOCK_VALUES_AT = next(_place)
 BLOCK_OUT_AT = next(_place)  # 0: no forecast wanted
 BLOCK_HEAD_PLACE = next(_place)  # BLOCK_ROWS: no forecast wanted
+BLOCK_CELL_AT = next(_place)  # of the layer that runs
+BLOCK_HIDDEN_AT = next(_place)
+BLOCK_OUTPUT_AT = next(_place)  # in the inputs of the next layer or of the head
 BLOCK_WORDS = next(_place)
 
 BLOCK_ROWS = 48

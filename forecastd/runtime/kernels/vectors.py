@@ -143,7 +143,7 @@ def _emit_prefetch(builder: Any, address: Any) -> None:
     byte = _I8.as_pointer()
     kinds = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
     function = codes.get_or_insert_function(builder.module, kinds, "llvm.prefetch.p0")
-    for_reading, keep, data = (ir.Constant(_I32, number) for number in (0, 3, 1))
+    for_reading, keep, data = (ir.Constant(_I32, number) for number in (0, 2, 1))
     builder.call(function, [builder.inttoptr(address, byte), for_reading, keep, data])
 
 
@@ -174,7 +174,7 @@ spread: Callable[[Any], Vector] = instruction(vector, [types.float32], spread_va
 """Return a vector with one number in all lanes."""
 
 prefetch: Callable[[int], None] = instruction(types.void, [types.int64], _emit_prefetch)
-"""Ask for the cache line at an address, which need not be valid; returns at once."""
+"""Ask the second cache for the line at an address, which need not be valid; returns at once."""
 
 sum_lanes: Callable[[Vector], Any] = instruction(types.float32, [vector], _emit_sum)
 """Return the sum of a vector's lanes, always in the same order."""
