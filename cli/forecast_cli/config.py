@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:  # help does not need it
-    from forecastd.config import Settings
+    from pydantic import BaseModel
 
 
 def show(
@@ -75,13 +75,13 @@ def schema() -> None:
     print_json(TrainConfig.model_json_schema())
 
 
-def leaves(settings: Settings, before: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(settings: BaseModel, before: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each setting as a dotted key and its value, in the order of the tables."""
-    from forecastd.config import Settings
+    from pydantic import BaseModel
 
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if isinstance(value, Settings):
+        if isinstance(value, BaseModel):
             yield from leaves(value, f"{before}{name}.")
         else:
             yield before + name, value

@@ -39,6 +39,25 @@ def test_what_show_prints_is_a_config_with_the_same_settings(
     assert load(TrainConfig, shown).settings == load(TrainConfig, config, environment={}).settings
 
 
+@pytest.mark.parametrize(
+    "split",
+    [
+        'valid = "7d"\ntest = 0.25\ngap = 3',
+        'by = "series"\nvalid = ["a \\"b\\"", "é"]\ntest = 0.1\nseed = 5',
+        'by = "ranges"\ntrain = [0, 900]\nvalid = [900, 1000]\ntest = [-24]',
+        'by = "ranges"\ntest = [2013-01-31T06:00:00Z, 2013-02-01]',
+        'by = "files"\ntest = "test.parquet"',
+    ],
+)
+def test_show_prints_each_kind_of_split(run_forecast, config: Path, tmp_path: Path, split) -> None:
+    config.write_text(f"{CONFIG}\n[split]\n{split}\n", encoding="utf-8")
+    done = run_forecast("config", "show")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = tmp_path / "shown.toml"
+    shown.write_text(done.stdout, encoding="utf-8")
+    assert load(TrainConfig, shown).settings == load(TrainConfig, config, environment={}).settings
+
+
 def test_show_tells_every_origin(run_forecast, config: Path) -> None:
     done = run_forecast(
         "config", "show", "--origin", "--json", "--set", "train.batch=3", FORECAST__TRAIN__SEED="7"
