@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # help does not need them
     from forecastd.artifact import Artifact
     from forecastd.runtime.measuring import Timing, Turn
 
-ROUNDS = 9
+ROUNDS = 15
 STEP, AHEAD = "step", "ahead"
 _WHOLE = "whole "
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -153,7 +153,7 @@ def _measure_one(setting: Setting, copied: float) -> list[Row]:
         live = {m: KernelTurns(artifact, batch, latency=m == AHEAD) for m in modes}
         turns = {mode: each.turn(single) for mode, each in live.items()}
         timings = take_turns(
-            turns | _whole(setting, modes, 0) | _references(setting), setting.rounds
+            turns | _references(setting) | _whole(setting, modes, 0), setting.rounds
         )
         for each in live.values():
             each.require_used()
@@ -199,28 +199,27 @@ def _references(setting: Setting) -> dict[str, Turn]:
 
     batch, device = setting.batch, setting.device
     shapes = lstm_shapes(setting.artifact)
-    turns = {"nn.LSTM": rivals.torch_turn(shapes, batch, device)}
+    lstm = {"nn.LSTM": rivals.torch_turn(shapes, batch, device)}
     if device != "cpu":
-        return turns | {"matmul": rivals.torch_matmul_turn(shapes, device)}
-    turns["matmul"] = matmul_turn(shapes)
+        return {"matmul": rivals.torch_matmul_turn(shapes, device), **lstm}
     onnx = rivals.onnx_turn(shapes, batch)
+    turns = {"matmul": matmul_turn(shapes), **lstm}
     return turns if onnx is None else {**turns, "onnx": onnx}
 
 
 def _row(setting: Setting, mode: str, timings: dict[str, Timing], copied: float) -> Row:
     from forecastd.runtime.measuring import (
         lstm_shapes,
-        matmul_gflops,
+        matmul_operations,
         multiply_adds,
         multiply_adds_ahead,
     )
 
     artifact, batch = setting.artifact, setting.batch
-    shapes, ours = lstm_shapes(artifact), timings[mode]
-    rate = matmul_gflops(shapes, timings["matmul"].us)
+    shapes, ours, product = lstm_shapes(artifact), timings[mode], timings["matmul"]
     adds = multiply_adds(artifact) - (multiply_adds_ahead(artifact) if mode == AHEAD else 0)
-    limit = 2 * adds / rate / 1e3
-    theirs, onnx = timings["nn.LSTM"].us, timings.get("onnx")
+    share_of_product = 2 * adds * batch / matmul_operations(shapes)
+    theirs, onnx = timings["nn.LSTM"], timings.get("onnx")
     p50, p99, p999 = (
         round(ours.percentile_us(share), 3) if batch == 1 else None for share in (50, 99, 99.9)
     )
@@ -236,12 +235,12 @@ def _row(setting: Setting, mode: str, timings: dict[str, Timing], copied: float)
         p50_us=p50,
         p99_us=p99,
         p999_us=p999,
-        nn_lstm_us_per_observation=round(theirs / batch, 4),
-        ratio_nn_lstm=round(ours.us / theirs, 5),
+        nn_lstm_us_per_observation=round(theirs.us / batch, 4),
+        ratio_nn_lstm=round(ours.ratio_to(theirs), 5),
         onnx_us_per_observation=None if onnx is None else round(onnx.us / batch, 4),
-        limit_us_per_observation=round(limit, 4),
-        share_of_limit=round(limit * batch / ours.us, 4),
-        matmul_gflops=round(rate, 1),
+        limit_us_per_observation=round(share_of_product * product.us / batch, 4),
+        share_of_limit=round(share_of_product / ours.ratio_to(product), 4),
+        matmul_gflops=round(matmul_operations(shapes) / product.us / 1e3, 1),
         copy_gb_per_s=round(copied, 1),
     )
 

@@ -1,7 +1,8 @@
 """How long a step of a model takes on this machine, beside what the machine itself can do.
 
 All that is compared takes turns, round after round, so that whatever else the machine does meets
-each of them; a figure is the median over the rounds of the median call. Needs no torch.
+each of them; a figure is the median over the rounds of the median call, and a ratio the median of
+the rounds' ratios. Needs no torch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecastd.artifact import Artifact
 from forecastd.errors import BugError, UserError
@@ -21,9 +23,16 @@ from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.shapes import weight_shapes
 from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.stepper import Stepper
-from forecastd.series import FloatArray, Frequency, Keys, ObservationBatch, Signature
+from forecastd.series import (
+    FloatArray,
+    Frequency,
+    IntArray,
+    Keys,
+    ObservationBatch,
+    Signature,
+)
 
-ROUND_NS = 20_000_000
+ROUND_NS = 10_000_000
 """About how long one of those compared runs before the next has its turn."""
 
 MATMUL_ROWS = 1024
@@ -44,10 +53,19 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Timing:
-    """us: the median over the rounds of the median call. calls_ns: every call of every round."""
+    """rounds_us: the median call of each round. calls_ns: every call of every round."""
 
-    us: float
-    calls_ns: np.ndarray[tuple[int], np.dtype[np.int64]]
+    rounds_us: NDArray[np.float64]
+    calls_ns: IntArray
+
+    @property
+    def us(self) -> float:
+        """The median over the rounds of the median call."""
+        return float(np.median(self.rounds_us))
+
+    def ratio_to(self, other: Timing) -> float:
+        """Return how many times as long as `other` a call takes, compared round by round."""
+        return float(np.median(self.rounds_us / other.rounds_us))
 
     def percentile_us(self, per_cent: float) -> float:
         """Return how long a call takes that is slower than so many per cent of them."""
@@ -69,19 +87,17 @@ def take_turns(turns: Mapping[str, Turn], rounds: int) -> dict[str, Timing]:
         typical = max(1.0, float(np.median(_durations(turn, _WARM_UP_CALLS))))
         usual = int(np.clip(ROUND_NS / typical, _CALLS_MIN, _CALLS_MAX))
         counts[name] = max(usual, -(-turn.calls_min // rounds))
-    found: dict[str, list[np.ndarray[tuple[int], np.dtype[np.int64]]]] = {n: [] for n in turns}
+    found: dict[str, list[IntArray]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, turn in turns.items():
             found[name].append(_durations(turn, counts[name]))
     return {
-        name: Timing(
-            float(np.median([np.median(calls) for calls in each])) / 1e3, np.concatenate(each)
-        )
+        name: Timing(np.array([np.median(calls) for calls in each]) / 1e3, np.concatenate(each))
         for name, each in found.items()
     }
 
 
-def _durations(turn: Turn, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _durations(turn: Turn, count: int) -> IntArray:
     """Return the ns that each of `count` calls took, reading the clock included."""
     durations = np.empty(count, np.int64)
     call, before, clock = turn.call, turn.before, time.perf_counter_ns
@@ -247,10 +263,9 @@ def matmul_turn(shapes: list[LstmShape]) -> Turn:
     return Turn(call)
 
 
-def matmul_gflops(shapes: list[LstmShape], us: float) -> float:
-    """Return 10^9 operations a second of `matmul_turn`; a multiply-add is two."""
-    adds = sum((inputs + hidden) * 4 * hidden for inputs, hidden in shapes)
-    return 2 * adds * MATMUL_ROWS / us / 1e3
+def matmul_operations(shapes: list[LstmShape]) -> int:
+    """Return how many operations `matmul_turn` takes; a multiply-add is two."""
+    return 2 * MATMUL_ROWS * sum((inputs + hidden) * 4 * hidden for inputs, hidden in shapes)
 
 
 def copy_gb_per_s() -> float:
