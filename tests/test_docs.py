@@ -159,7 +159,9 @@ def test_each_package_is_in_the_architecture() -> None:
 
 def _typed_lines(text: str) -> Iterator[str]:
     """Yield the command lines in code blocks, continued lines joined."""
-    for block in re.findall(r"^```(?:console|bash|sh|shell)?\n(.*?)^```", text, re.M | re.S):
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S):
+        if language not in {"", "console", "bash", "sh", "shell"}:
+            continue
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             yield line.strip().removeprefix("$ ")
 
