@@ -23,7 +23,7 @@ from forecastd.connectors.codec_text import TextDecoder, TextEncoder
 from forecastd.connectors.contract import Format, FrameBatch, LineBatch
 from forecastd.connectors.frames import FrameSplitter
 from forecastd.connectors.lines import Lines, LineSplitter
-from forecastd.daemon.local import run_stdio
+from forecastd.daemon.local import Conduct, run_stdio
 from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.model import ForecastNetwork, weights_of
@@ -138,7 +138,7 @@ def whole(name: str, data: bytes, form: Format, signature: Signature) -> dict[st
         path.write_bytes(data)
         source, sink = os.open(path, os.O_RDONLY), os.open(os.devnull, os.O_WRONLY)
         started, cpu = time.perf_counter(), time.process_time()
-        counts = run_stdio(stepper, None, form=form, descriptors=(source, sink)).counts
+        counts = run_stdio(stepper, None, Conduct(form=form), descriptors=(source, sink)).counts
         elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
         os.close(source)
         os.close(sink)

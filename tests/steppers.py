@@ -48,10 +48,10 @@ class MeanStepper:
         )
         self.arena = Arena(layout, series_max, blank_row(layout))
 
-    def step(self, batch: ObservationBatch, *, forecast: bool = True) -> StepResult:
+    def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use observations one by one: slow and plain."""
         slots, _ = self.arena.claim(batch.keys)
-        used, refused, means = [], [], []
+        given, refused, means = [], [], []
         for index, slot in enumerate(slots.tolist()):
             row = self.arena.rows[slot] if slot >= 0 else None
             if row is None or batch.times[index] <= row["last_time"]:
@@ -62,15 +62,14 @@ class MeanStepper:
             row["last_time"] = batch.times[index]
             row["steps"] += 1
             self.arena.mark(slot)
-            used.append(index)
-            means.append(row["encoder.sum"] / row["network.count"])
-        if not forecast:
-            used, means = [], []
+            if forecast and row["steps"] % forecast == 0:
+                given.append(index)
+                means.append(row["encoder.sum"] / row["network.count"])
         forecasts = ForecastBatch(
-            batch.keys.take(np.array(used, np.int64)),
-            batch.times[used],
+            batch.keys.take(np.array(given, np.int64)),
+            batch.times[given],
             self._around(np.array(means, np.float32)),
-            None if batch.tags is None else batch.tags[used],
+            None if batch.tags is None else batch.tags[given],
         )
         return StepResult(forecasts, refused, 0, 0, slots)
 
@@ -99,8 +98,8 @@ def _reason(row: np.void | None, time: int) -> str:
 class MeanModels:
     """Makes MeanSteppers; the model's "path" ends in its digest, so a reload can change it."""
 
-    def load(self, path, device: str, series_max: int, tell) -> MeanStepper:
-        return MeanStepper(series_max, path.name)
+    def load(self, path, settings, tell) -> MeanStepper:
+        return MeanStepper(settings.series_max, path.name)
 
     def same_vocabulary(self, old: MeanStepper, new: MeanStepper) -> bool:
         return True

@@ -11,6 +11,15 @@ import typer
 from forecast_cli.output import note
 
 
+class When(StrEnum):
+    """When forecasts are written."""
+
+    step = "step"
+    last = "last"
+    interval = "interval"
+    request = "request"
+
+
 class Form(StrEnum):
     """How observations and forecasts are written."""
 
@@ -34,15 +43,27 @@ def stream(
     form: Annotated[
         Form, typer.Option("--format", help="Of input and output: ndjson, or an Arrow IPC stream.")
     ] = Form.ndjson,
+    emit: Annotated[
+        When,
+        typer.Option(help="Forecast after steps, the last of a burst, at times, or on request."),
+    ] = When.step,
+    every: Annotated[
+        str | None,
+        typer.Option(help="With step: how many steps of a series; with interval: such as 10s."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Step on so many threads at most; else all cores.")
+    ] = None,
 ) -> None:
-    """Answer each observation on stdin with a forecast on stdout."""
-    from forecastd.daemon.local import run_stdio
-    from forecastd.runtime.opening import open_model
+    """Answer observations on stdin with forecasts on stdout."""
+    from forecastd.daemon.local import Conduct, run_stdio
+    from forecastd.daemon.policy import parse_policy
+    from forecastd.runtime.opening import Stepping, open_model
 
-    opened = open_model(model, device, series_max, note)
-    result = run_stdio(
-        opened.stepper, state, "ignore" if ignore_unknown else "reject", form=form.value
-    )
+    policy = parse_policy(emit.value, every)
+    opened = open_model(model, device, series_max, note, Stepping(threads))
+    conduct = Conduct("ignore" if ignore_unknown else "reject", form.value, policy)
+    result = run_stdio(opened.stepper, state, conduct)
     _summarise(result.counts)
     if result.ended_by is not None:
         raise typer.Exit(128 + result.ended_by)

@@ -7,10 +7,12 @@ Plain lines take the compiled way, all others codec_text.py, with the same resul
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from forecastd.connectors.codec_print import form_of, print_lines
 from forecastd.connectors.codec_scan import plan_of, scan
@@ -26,14 +28,36 @@ from forecastd.connectors.contract import ForecastLines, LineBatch
 from forecastd.connectors.lines import Lines
 from forecastd.series import ForecastBatch, IntArray, Keys, ObservationBatch, Reject, Signature
 
-__all__ = ["REASONS", "Decoded", "Decoder", "Encoder", "UnknownColumns"]
+__all__ = ["REASONS", "Decoded", "Decoder", "Encoder", "Requests", "UnknownColumns"]
 
 LINE_BYTES_KEPT_MAX = 4096
 """How much of a bad line is kept."""
 
 
+@dataclass(slots=True)
+class Requests:
+    """Series whose forecast is asked for, in order of arrival.
+
+    keys: n series keys. before: [n] how many observations of the batch came before each, rising.
+    lines: the n lines. tags: as in ObservationBatch.
+    """
+
+    keys: Keys
+    before: IntArray
+    lines: Lines
+    tags: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, rows: IntArray) -> Requests:
+        """Return the requests at `rows`, in that order."""
+        tags = None if self.tags is None else self.tags[rows]
+        return Requests(self.keys.take(rows), self.before[rows], self.lines.take(rows), tags)
+
+
 class Decoded(NamedTuple):
-    """Observations in order of arrival, and the lines that are none.
+    """Observations in order of arrival, the lines that are none, and requests, if there are any.
 
     lines[i] is the line of observation i, for the record should the stepper refuse it.
     """
@@ -41,6 +65,7 @@ class Decoded(NamedTuple):
     batch: ObservationBatch
     lines: Sequence[bytes]
     rejects: list[Reject]
+    requests: Requests | None = None
 
 
 class Decoder:
@@ -58,7 +83,7 @@ class Decoder:
         self._key = signature.target if signature.id is None else None
 
     def decode(self, batch: LineBatch) -> Decoded:
-        """Return observations and rejects; blank lines are neither."""
+        """Return observations, requests and rejects; blank lines are none of them."""
         lines = Lines.of(batch.lines)
         found = self._found(lines)
         observations = ObservationBatch(
@@ -74,7 +99,8 @@ class Decoder:
             )
             for number, problem in found.problems
         ]
-        return Decoded(observations, lines.take(found.numbers), rejects)
+        requests = _requests(found, lines, batch.tags) if found.requests else None
+        return Decoded(observations, lines.take(found.numbers), rejects, requests)
 
     def _found(self, lines: Lines) -> Found:
         if self._plan is None:
@@ -110,7 +136,15 @@ def _merged(plain: Found, text: Found, others: IntArray) -> Found:
         np.concatenate([plain.values, text.values])[order],
         static,
         [(int(others[number]), problem) for number, problem in text.problems],
+        [(int(others[number]), key) for number, key in text.requests],
     )
+
+
+def _requests(found: Found, lines: Lines, tags: NDArray[np.int32] | None) -> Requests:
+    numbers = np.array([number for number, _ in found.requests], np.int64)
+    before = np.searchsorted(found.numbers, numbers)
+    keys = Keys.of([key for _, key in found.requests])
+    return Requests(keys, before, lines.take(numbers), None if tags is None else tags[numbers])
 
 
 def _joined(first: Keys, second: Keys) -> Keys:

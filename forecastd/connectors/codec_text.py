@@ -21,6 +21,9 @@ from forecastd.series import FloatArray, ForecastBatch, IntArray, Keys, Signatur
 
 SIGNIFICANT_DIGITS = 7
 
+_REQUEST = "forecast"
+_REQUEST_WORD = b'"forecast"'
+
 UnknownColumns = Literal["reject", "ignore"]
 Reason = Literal[
     "bad_json",
@@ -50,7 +53,7 @@ class Problem(NamedTuple):
 class Found(NamedTuple):
     """Observations as columns, each from the line numbers[i], rising; (number, problem) of others.
 
-    static: as in ObservationBatch.
+    static: as in ObservationBatch. requests: (number, key) of lines that ask for a forecast.
     """
 
     numbers: IntArray
@@ -59,6 +62,7 @@ class Found(NamedTuple):
     values: FloatArray
     static: dict[str, list[str | None]]
     problems: list[tuple[int, Problem]]
+    requests: Sequence[tuple[int, str]] = ()
 
 
 class TextDecoder:
@@ -75,11 +79,13 @@ class TextDecoder:
     ) -> None:
         self._signature = signature
         self._record = _line_decoder(signature, forbid_unknown=unknown_columns == "reject")
+        self._request = _request_decoder(signature)
         self._time, self._time_format = time_parser(signature.frequency, time_unit)
 
     def decode(self, lines: Sequence[bytes]) -> Found:
-        """Return observations and problems; blank lines are neither."""
-        numbers, records, problems = self._records(lines)
+        """Return observations, requests and problems; blank lines are none of them."""
+        requests: list[tuple[int, str]] = []
+        numbers, records, problems = self._records(lines, requests)
         columns: list[Sequence[Any]] = (
             list(zip(*records, strict=True)) if records else [()] * self._column_count
         )
@@ -101,6 +107,7 @@ class TextDecoder:
             values[rows],
             static,
             sorted(problems),
+            requests,
         )
 
     @property
@@ -109,9 +116,12 @@ class TextDecoder:
         return (signature.id is not None) + 1 + len(signature.channels) + len(signature.static)
 
     def _records(
-        self, lines: Sequence[bytes]
+        self, lines: Sequence[bytes], requests: list[tuple[int, str]]
     ) -> tuple[list[int], list[tuple[Any, ...]], list[tuple[int, Problem]]]:
-        """Return number and content of the lines that fit, number and problem of the others."""
+        """Return number and content of the lines that fit, number and problem of the others.
+
+        Requests are appended to `requests`.
+        """
         decode, as_tuple = self._record, msgspec.structs.astuple
         try:
             return list(range(len(lines))), [as_tuple(decode(line)) for line in lines], []
@@ -121,12 +131,27 @@ class TextDecoder:
         for number, line in enumerate(lines):
             if not line.strip():
                 continue
+            if (key := self._key_asked(line)) is not None:
+                requests.append((number, key))
+                continue
             try:
                 records.append(as_tuple(decode(line)))
                 numbers.append(number)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 problems.append((number, _explain(line, error)))
         return numbers, records, problems
+
+    def _key_asked(self, line: bytes) -> str | None:
+        """Return the series whose forecast a line asks for; None if it asks for none."""
+        if _REQUEST_WORD not in line or self._request is None:
+            return None
+        try:
+            request = self._request(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        if not request.forecast:
+            return None
+        return self._signature.target if self._signature.id is None else str(request.key)
 
     def _keys(self, columns: list[Sequence[Any]]) -> list[str]:
         if self._signature.id is None:
@@ -224,6 +249,21 @@ def _line_decoder(signature: Signature, *, forbid_unknown: bool) -> Callable[[by
         "Line", fields, rename=names, forbid_unknown_fields=forbid_unknown, gc=False
     )
     return msgspec.json.Decoder(record).decode
+
+
+def _request_decoder(signature: Signature) -> Callable[[bytes], Any] | None:
+    """Return a typed decoder of requests; None where the id's column has the name they need."""
+    if signature.id == _REQUEST:
+        return None
+    fields: list[Any] = [(_REQUEST, bool)]
+    names = {}
+    if signature.id is not None:
+        fields.append(("key", str | int))
+        names["key"] = signature.id
+    request = msgspec.defstruct(
+        "Request", fields, rename=names, forbid_unknown_fields=True, gc=False
+    )
+    return msgspec.json.Decoder(request).decode
 
 
 class _NotFiniteError(ValueError):

@@ -19,7 +19,7 @@ from forecastd.daemon.control import Board, ControlServer
 from forecastd.daemon.dead_letter import DeadLetter
 from forecastd.daemon.events import Events
 from forecastd.daemon.notify import Notifier
-from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Translation
+from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Timing, Translation
 from forecastd.daemon.restart import FolderLock, carry_evicted, restore
 from forecastd.daemon.settings import (
     DaemonSettings,
@@ -32,17 +32,17 @@ from forecastd.errors import ArtifactError, UserError
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.runtime.arena import BOOKKEEPING, ArenaSnapshot
 from forecastd.runtime.evicted import Rows
-from forecastd.runtime.opening import Tell, open_model
+from forecastd.runtime.opening import Stepping, Tell, open_model
 from forecastd.runtime.stepper import Stepper
 
-_RELOADABLE = {"model", "checkpoint"}
+_RELOADABLE = {"model", "checkpoint", "emit"}
 
 
 class Models(Protocol):
     """Where steppers come from."""
 
-    def load(self, path: Path, device: str, series_max: int, tell: Tell) -> Stepper:
-        """Return a stepper with a fresh arena. Raises UserError."""
+    def load(self, path: Path, settings: ModelSettings, tell: Tell) -> Stepper:
+        """Return a stepper with a fresh arena of the artifact at `path`. Raises UserError."""
         ...
 
     def same_vocabulary(self, old: Stepper, new: Stepper) -> bool:
@@ -56,9 +56,10 @@ class ArtifactModels:
     def __init__(self) -> None:
         self._vocabularies: dict[str, Vocabulary] = {}
 
-    def load(self, path: Path, device: str, series_max: int, tell: Tell) -> Stepper:
+    def load(self, path: Path, settings: ModelSettings, tell: Tell) -> Stepper:
         """Read and try an artifact, and allocate its arena."""
-        opened = open_model(path, device, series_max, tell)
+        how = Stepping(settings.threads, settings.latency)
+        opened = open_model(path, settings.device, settings.series_max, tell, how)
         self._vocabularies[opened.artifact.digest] = opened.artifact.vocabulary
         return opened.stepper
 
@@ -140,14 +141,16 @@ def _open(
     for name, source in settings.sources.items():
         position = positions.get("sources", {}).get(name)
         connectors.sources[name] = _open_source(name, source, surroundings, position)
-    return Pipeline(
+    pipeline = Pipeline(
         (stepper, _translation(stepper, settings.model)),
         connectors,
         dead_letter,
         places.checkpoint,
-        settings.checkpoint.every,
+        Timing(settings.checkpoint.every, settings.emit),
         surroundings.clock,
     )
+    pipeline.emission.resume(positions.get("emit", {}))
+    return pipeline
 
 
 def _open_source(name: str, settings: Any, surroundings: Surroundings, position: Any) -> Source:
@@ -164,7 +167,7 @@ def _open_sink(name: str, settings: Any, surroundings: Surroundings, position: A
 
 def _load(models: Models, loaded: Loaded[DaemonSettings], tell: Tell) -> Stepper:
     model = loaded.settings.model
-    stepper = models.load(Places(loaded).model, model.device, model.series_max, tell)
+    stepper = models.load(Places(loaded).model, model, tell)
     if model.memory_max is not None and stepper.arena.limit_memory(model.memory_max):
         fitting = stepper.arena.series_max
         tell(f"memory_max holds {fitting:,} series, so series_max is {fitting:,}")
@@ -219,7 +222,7 @@ def _build_reload(
     return Reload(
         new,
         _translation(new, loaded.settings.model),
-        loaded.settings.checkpoint.every,
+        Timing(loaded.settings.checkpoint.every, loaded.settings.emit),
         states,
         needs_restart,
     )

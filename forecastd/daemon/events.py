@@ -47,6 +47,9 @@ class Events:
         self._forecasts = Counter(
             "forecastd_forecasts_sent_total", "forecasts written", registry=registry
         )
+        self._requested = Counter(
+            "forecastd_forecasts_requested_total", "requests answered", registry=registry
+        )
         self._filled = Counter(
             "forecastd_steps_filled_total", "steps for missing stamps", registry=registry
         )
@@ -126,6 +129,7 @@ class Events:
         """A tick is done."""
         for source in counts.ended:
             self._log.info("source ended", source=source)
+        self._forecasts.inc(counts.forecasts)
         if not counts.lines:
             return
         for source, lines in counts.received.items():
@@ -133,7 +137,7 @@ class Events:
         for reason, lines in counts.rejected.items():
             self._rejected.labels(reason).inc(lines)
         self._observations.inc(counts.observations)
-        self._forecasts.inc(counts.forecasts)
+        self._requested.inc(counts.requests)
         self._filled.inc(counts.filled)
         self._resets.inc(counts.resets)
         self._step_s.observe(counts.step_s)

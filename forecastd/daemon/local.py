@@ -13,7 +13,8 @@ from forecastd.connectors.connections import Clock, Connections
 from forecastd.connectors.contract import Format, Surroundings
 from forecastd.connectors.stdin import StdinSettings, StdinSource
 from forecastd.connectors.stdout import StdoutSettings, StdoutSink
-from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Translation
+from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Timing, Translation
+from forecastd.daemon.policy import EmitSettings
 from forecastd.daemon.restart import FolderLock, restore
 from forecastd.daemon.signals import Signals
 from forecastd.runtime.stepper import Stepper
@@ -30,27 +31,38 @@ class StdioResult(NamedTuple):
     ended_by: signal.Signals | None
 
 
+class Conduct(NamedTuple):
+    """What is read, what is written, and when."""
+
+    unknown_columns: UnknownColumns = "reject"
+    form: Format = "ndjson"
+    emit: EmitSettings = EmitSettings()
+
+
+AS_USUAL = Conduct()
+
+
 def run_stdio(
     stepper: Stepper,
     state_file: Path | None,
-    unknown_columns: UnknownColumns = "reject",
+    conduct: Conduct = AS_USUAL,
     *,
-    form: Format = "ndjson",
     descriptors: tuple[int, int] = (0, 1),
     clock: Clock = time.monotonic,
 ) -> StdioResult:
-    """Answer each observation of one descriptor with a forecast on the other, both in `form`.
+    """Answer the observations of one descriptor with forecasts on the other, both of one form.
 
     state_file: states are taken from it and committed to it, at the end and every few seconds;
     None keeps them in memory. SIGINT and SIGTERM finish what has arrived and commit. Must run in
     the main thread. Raises UserError when the states cannot be used, PeerError when reading or
     writing fails, BrokenPipeError when the reader is gone.
     """
+    form, positions = conduct.form, {}
     with ExitStack() as stack:
         if state_file is not None:
             lock = FolderLock(state_file.with_name(f".{state_file.name}.lock"), "the states in")
             stack.callback(lock.close)
-            restore(stepper, state_file)
+            positions = restore(stepper, state_file)
         surroundings = Surroundings(Path(), Connections(clock), clock)
         source = StdinSource(
             "stdin",
@@ -65,13 +77,14 @@ def run_stdio(
             descriptor=descriptors[1],
         )
         pipeline = Pipeline(
-            (stepper, Translation.of(stepper, unknown_columns)),
+            (stepper, Translation.of(stepper, conduct.unknown_columns)),
             Connectors({"stdin": source}, {"stdout": sink}),
             None,
             state_file,
-            COMMIT_INTERVAL_S,
+            Timing(COMMIT_INTERVAL_S, conduct.emit),
             clock,
         )
+        pipeline.emission.resume(positions.get("emit", {}))
         stack.callback(pipeline.close)
         return _serve(pipeline, clock)
 
@@ -84,10 +97,11 @@ def _serve(pipeline: Pipeline, clock: Clock) -> StdioResult:
             counts = pipeline.tick()
             if not counts.lines and not counts.ended:
                 descriptors = [each for source in pipeline.running for each in source.descriptors()]
-                signals.wait(descriptors, min(pipeline.seconds_to_commit() or 1.0, _WAIT_S_MAX))
+                left = pipeline.seconds_to_work()
+                signals.wait(descriptors, _WAIT_S_MAX if left is None else min(left, _WAIT_S_MAX))
         pipeline.drain()
         deadline = clock() + SHUTDOWN_LIMIT_S
         while pipeline.running and clock() < deadline:
             pipeline.tick()
-        pipeline.commit()
+        pipeline.end()
     return StdioResult(pipeline.counts, signals.stop)

@@ -6,11 +6,13 @@ was written always belong together.
 
 from __future__ import annotations
 
+import select
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from forecastd.connectors.codec_ndjson import Decoded, Decoder, Encoder, UnknownColumns
 from forecastd.connectors.codec_time import TimeUnit
@@ -20,12 +22,13 @@ from forecastd.connectors.contract import (
     ForecastLines,
     Format,
     FrameBatch,
-    Position,
     Sink,
     Source,
     SourceEnded,
 )
 from forecastd.daemon.dead_letter import DeadLetter
+from forecastd.daemon.emission import Emission, Stretch, answer, stretches
+from forecastd.daemon.policy import EmitSettings
 from forecastd.runtime import checkpoint
 from forecastd.runtime.checkpoint import Checkpoint
 from forecastd.runtime.stepper import Stepper
@@ -91,6 +94,7 @@ class TickCounts:
     examples: dict[str, Reject] = field(default_factory=dict)  # the first reject of each reason
     observations: int = 0
     forecasts: int = 0
+    requests: int = 0
     filled: int = 0
     resets: int = 0
     step_s: float = 0.0
@@ -108,6 +112,7 @@ class TickCounts:
         self.examples = other.examples | self.examples
         self.observations += other.observations
         self.forecasts += other.forecasts
+        self.requests += other.requests
         self.filled += other.filled
         self.resets += other.resets
         self.step_s += other.step_s
@@ -138,11 +143,17 @@ class Connectors:
             sink.close()
 
 
+class Timing(NamedTuple):
+    """When things are due: a commit, so long after the last if something changed; forecasts."""
+
+    commit_interval_s: float
+    emit: EmitSettings = EmitSettings()
+
+
 class Pipeline:
     """Owns the stepper and the order of things; see `tick` and `commit`.
 
-    checkpoint_path: None keeps states in memory only. commit_interval_s: a commit is due so long
-    after the last one, if something was taken since.
+    checkpoint_path: None keeps states in memory only.
     """
 
     def __init__(
@@ -151,16 +162,17 @@ class Pipeline:
         connectors: Connectors,
         dead_letter: DeadLetter | None,
         checkpoint_path: Path | None,
-        commit_interval_s: float,
+        timing: Timing,
         clock: Clock,
     ) -> None:
         self.stepper, self.translation = model
+        self.emission = Emission(timing.emit, self.stepper.arena.series_max, clock)
         self.connectors = connectors
         self.counts = TickCounts()
         self.committed: Committed | None = None
         self._dead_letter = dead_letter
         self._checkpoint_path = checkpoint_path
-        self.commit_interval_s = commit_interval_s
+        self._commit_interval_s = timing.commit_interval_s
         self._clock = clock
         self._running = dict(connectors.sources)
         self._changed = True  # the first commit marks where sources and sinks began
@@ -172,6 +184,9 @@ class Pipeline:
 
     def tick(self) -> TickCounts:
         """Take one batch of every source through to the sinks, then commit if that is due.
+
+        Forecasts whose time has come go out too. With nothing more to take, the stepper makes
+        ahead what it can, after the sinks have theirs.
 
         Returns what was done. Raises PeerError when a source, a sink or the disk fails: nothing
         is lost then, for a new start goes on from the last commit.
@@ -186,8 +201,11 @@ class Pipeline:
                 continue
             if len(batch):
                 self._process(batch, counts)
+        self._send_waiting(self.emission.due(self.stepper), counts)
         self._changed = self._changed or counts.lines > 0
         self.counts.add(counts)
+        if counts.lines and not self._more_has_come():
+            self.stepper.prepare()
         if self._is_due():
             self.commit()
         return counts
@@ -211,9 +229,10 @@ class Pipeline:
         if self._dead_letter is not None:
             self._dead_letter.flush()
         # 2
-        positions: dict[str, dict[str, Position]] = {
+        positions: dict[str, dict[str, Any]] = {
             "sources": {name: source.position() for name, source in sources.items()},
             "sinks": {name: sink.position() for name, sink in sinks.items()},
+            "emit": self.emission.position(),
         }
         size_bytes = self._save(positions)
         # 3
@@ -227,16 +246,34 @@ class Pipeline:
         """Return how long until a commit is due; None if there is nothing to commit."""
         if not self._changed or self.committed is None:
             return None
-        return max(0.0, self.committed.at + self.commit_interval_s - self._clock())
+        return max(0.0, self.committed.at + self._commit_interval_s - self._clock())
 
-    def swap(self, stepper: Stepper, translation: Translation) -> None:
-        """Go on with another model, and commit so that a new start finds its states."""
+    def seconds_to_work(self) -> float | None:
+        """Return how long until a commit or forecasts are due; None if neither will be."""
+        left = self.seconds_to_commit(), self.emission.seconds_left()
+        return min((each for each in left if each is not None), default=None)
+
+    def swap(self, model: tuple[Stepper, Translation], timing: Timing) -> TickCounts:
+        """Go on with another model, and commit so that a new start finds its states.
+
+        Forecasts that wait for their time go out first; their counts are returned.
+        """
+        counts = self._send_rest()
         left = self.stepper.arena.evicted
-        self.stepper, self.translation = stepper, translation
+        self.stepper, self.translation = model
+        self._commit_interval_s = timing.commit_interval_s
+        self.emission = Emission(timing.emit, self.stepper.arena.series_max, self._clock)
         self._changed = True
         self.commit()
         if left is not None:
             left.close()
+        return counts
+
+    def end(self) -> TickCounts:
+        """Send the forecasts that wait for their time, and commit; return their counts."""
+        counts = self._send_rest()
+        self.commit()
+        return counts
 
     def drain(self) -> None:
         """Let sources give what has arrived and then end."""
@@ -253,24 +290,63 @@ class Pipeline:
 
     def _process(self, lines: Batch, counts: TickCounts) -> None:
         decoded = self.translation.decode(lines)
+        self._reject([*lines.rejects, *decoded.rejects], counts)
+        for stretch in stretches(decoded):
+            self._step(stretch, lines.source, counts)
+            self._answer(stretch, lines.source, counts)
+        counts.received[lines.source] += len(lines)
+
+    def _step(self, stretch: Stretch, source: str, counts: TickCounts) -> None:
         started = self._clock()
-        result = self.stepper.step(decoded.batch)
+        result = self.emission.step(self.stepper, stretch.batch)
         counts.step_s += self._clock() - started
         refused = [
-            Reject(reason, lines.source, decoded.lines[row], _REFUSED[reason])
+            Reject(reason, source, stretch.lines[row], _REFUSED[reason])
             for row, reason in result.refused
         ]
-        self._reject([*lines.rejects, *decoded.rejects, *refused], counts)
+        self._reject(refused, counts)
+        self._send(result.forecasts, counts)
+        counts.observations += len(stretch.batch) - len(refused)
+        counts.filled += result.filled
+        counts.resets += result.resets
+
+    def _answer(self, stretch: Stretch, source: str, counts: TickCounts) -> None:
+        requests = stretch.requests
+        if requests is None:
+            return
+        forecasts, unknown = answer(self.stepper, requests)
+        detail = "a forecast of a series that has no observation yet was asked for"
+        rows = unknown.tolist()
+        rejects = [Reject("unknown_series", source, requests.lines[row], detail) for row in rows]
+        self._reject(rejects, counts)
+        self._send(forecasts, counts)
+        counts.requests += len(forecasts)
+
+    def _send(self, forecasts: ForecastBatch, counts: TickCounts) -> None:
         encoded: dict[Format, ForecastLines] = {}
         for sink in self.connectors.sinks.values():
             if sink.format not in encoded:
-                encoded[sink.format] = self.translation.encode(result.forecasts, sink.format)
+                encoded[sink.format] = self.translation.encode(forecasts, sink.format)
             sink.write(encoded[sink.format])
-        counts.received[lines.source] += len(lines)
-        counts.observations += len(decoded.batch) - len(refused)
-        counts.forecasts += len(result.forecasts)
-        counts.filled += result.filled
-        counts.resets += result.resets
+        counts.forecasts += len(forecasts)
+
+    def _send_waiting(self, waiting: Iterable[ForecastBatch], counts: TickCounts) -> None:
+        for forecasts in waiting:
+            self._send(forecasts, counts)
+            self._changed = True
+
+    def _send_rest(self) -> TickCounts:
+        counts = TickCounts()
+        self._send_waiting(self.emission.rest(self.stepper), counts)
+        self.counts.add(counts)
+        return counts
+
+    def _more_has_come(self) -> bool:
+        poll = select.poll()
+        for source in self.running:
+            for descriptor in source.descriptors():
+                poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _reject(self, rejects: list[Reject], counts: TickCounts) -> None:
         for reject in rejects:

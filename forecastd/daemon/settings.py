@@ -15,6 +15,7 @@ from forecastd.connectors.reply import ReplySettings
 from forecastd.connectors.socket import TcpSettings, UnixSettings, check_listen
 from forecastd.connectors.stdin import StdinSettings
 from forecastd.connectors.stdout import StdoutSettings
+from forecastd.daemon.policy import EmitSettings
 from forecastd.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "FORECASTD__"
@@ -33,6 +34,12 @@ class ModelSettings(Settings):
 
     path: str = Field(description="folder of the artifact, or of the run that made it")
     device: str = Field("cpu", pattern=DEVICE_PATTERN)
+    threads: int | None = Field(
+        None, ge=1, description="threads that step at most; none: one a core, for large batches"
+    )
+    latency: bool = Field(
+        False, description="make half of the next step ahead, when nothing more waits"
+    )
     series_max: int = Field(
         100_000, ge=1, le=100_000_000, description="series with a row in memory"
     )
@@ -105,6 +112,7 @@ class DaemonSettings(Settings):
     state_dir: str = Field(description="folder for the checkpoint, rejects and the API's socket")
     model: ModelSettings
     checkpoint: CheckpointSettings = CheckpointSettings()
+    emit: EmitSettings = EmitSettings()
     limits: LimitSettings = LimitSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
@@ -126,9 +134,21 @@ class DaemonSettings(Settings):
         if len(set(paths)) < len(paths):
             message = "two file sinks have the same path"
             raise ValueError(message)
+        if self.emit.when == "interval":
+            self._check_interval()
         if problem := self.eviction_problem(self.model.series_max):
             raise ValueError(problem)
         return self
+
+    def _check_interval(self) -> None:
+        needed = None
+        if self.model.when_full == "evict":
+            needed = 'a row for each series: set model.when_full = "refuse"'
+        elif all(sink.type == "reply" for sink in self.sinks.values()):
+            needed = "a stdout or file sink, for its forecasts answer no client"
+        if needed is not None:
+            message = f'emit.when = "interval" needs {needed}'
+            raise ValueError(message)
 
     def eviction_problem(self, series_max: int) -> str | None:
         """Say what is wrong when one batch can have more series than there are rows."""

@@ -10,7 +10,7 @@ from forecastd.connectors.connections import Clock, Connections
 from forecastd.daemon.control import Board
 from forecastd.daemon.events import Events
 from forecastd.daemon.notify import Notifier
-from forecastd.daemon.pipeline import Pipeline, TickCounts, Translation
+from forecastd.daemon.pipeline import Pipeline, TickCounts, Timing, Translation
 from forecastd.daemon.signals import Signals
 from forecastd.errors import ForecastError
 from forecastd.runtime.stepper import Stepper
@@ -24,7 +24,7 @@ class Reload(NamedTuple):
 
     stepper: Stepper
     translation: Translation
-    commit_interval_s: float
+    timing: Timing
     states: str
     needs_restart: list[str]
 
@@ -86,7 +86,7 @@ class Supervisor:
         return counts
 
     def _wait(self) -> None:
-        limits = [WAIT_S_MAX, self._pipeline.seconds_to_commit()]
+        limits = [WAIT_S_MAX, self._pipeline.seconds_to_work()]
         descriptors = []
         for source in self._pipeline.running:
             descriptors += source.descriptors()
@@ -94,7 +94,7 @@ class Supervisor:
         self._signals.wait(descriptors, min(limit for limit in limits if limit is not None))
 
     def _end(self, limit_s: float) -> None:
-        """Process what has arrived, then commit."""
+        """Process what has arrived, send what waits for its time, then commit."""
         self._tellers.board.not_ready = "stopping"
         if self._signals.stop is not None:
             self._tellers.events.stopping(self._signals.stop.name)
@@ -105,8 +105,7 @@ class Supervisor:
             self._tick()
         if self._pipeline.running:
             self._tellers.events.drain_cut_short(limit_s)
-        self._pipeline.commit()
-        self._publish(TickCounts())
+        self._publish(self._pipeline.end())
         self._tellers.events.stopped(self._pipeline.counts)
 
     def _reload(self) -> None:
@@ -118,8 +117,8 @@ class Supervisor:
         except ForecastError as error:
             self._tellers.events.reload_refused(str(error))
         else:
-            self._pipeline.commit_interval_s = reload.commit_interval_s
-            self._pipeline.swap(reload.stepper, reload.translation)
+            model = reload.stepper, reload.translation
+            self._publish(self._pipeline.swap(model, reload.timing))
             self._tellers.events.reloaded(reload.states)
             if reload.needs_restart:
                 self._tellers.events.reload_needs_restart(reload.needs_restart)

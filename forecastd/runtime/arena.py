@@ -108,6 +108,17 @@ class Arena:
             new = new[slots[new] >= 0]
         return slots, self._begin(column, slots, new) if len(new) else new
 
+    def recall(self, keys: Keys) -> IntArray:
+        """Return the slot of each series that is known, evicted ones too; -1 for others: [n].
+
+        An evicted series gets a row again, as in `claim`. Raises PeerError when the disk fails.
+        """
+        slots = self._table.find(keys)
+        if self.evicted is not None and (slots < 0).any():
+            known = np.flatnonzero((slots >= 0) | self.evicted.holds(keys))
+            slots[known] = self.claim(keys.take(known))[0]
+        return slots
+
     def mark(self, slots: IntArray | int) -> None:
         """Note that the rows of some slots changed."""
         self.dirty[slots] = 1

@@ -71,6 +71,11 @@ class Evicted:
     def __len__(self) -> int:
         return len(self._table)
 
+    def holds(self, keys: Keys) -> NDArray[np.bool_]:
+        """Return which series are here: [n]."""
+        held: NDArray[np.bool_] = self._table.find(keys) >= 0
+        return held
+
     def put(self, keys: Keys, rows: Rows) -> None:
         """Keep the rows of series that are not here yet: [n]."""
         end = self._table.end

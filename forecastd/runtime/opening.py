@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,19 @@ class Opened(NamedTuple):
     stepper: Stepper
 
 
-def open_model(path: Path, device: str, series_max: int, tell: Tell) -> Opened:
+class Stepping(NamedTuple):
+    """How the kernels step, see KernelStepper; torch does without."""
+
+    threads: int | None = None
+    latency: bool = False
+
+
+ON_ALL_CORES = Stepping()
+
+
+def open_model(
+    path: Path, device: str, series_max: int, tell: Tell, how: Stepping = ON_ALL_CORES
+) -> Opened:
     """Return a verified model with a stepper that has a fresh arena.
 
     device: auto, cpu, cuda or cuda:1. The example of the model is tried on a stepper of its own.
@@ -46,19 +59,21 @@ def open_model(path: Path, device: str, series_max: int, tell: Tell) -> Opened:
     announce_compiling(tell)
     chosen = choose_device(device)
     trained = artifact.read(path)
-    make = _maker(trained.spec, chosen, tell)
+    make = _maker(trained.spec, chosen, tell, how)
     artifact.check_example(path, lambda example: _try(make(trained, 1), trained, example))
     return Opened(trained, make(trained, series_max))
 
 
-def _maker(spec: NetworkSpec, device: str, tell: Tell) -> Callable[[Artifact, int], Stepper]:
+def _maker(
+    spec: NetworkSpec, device: str, tell: Tell, how: Stepping
+) -> Callable[[Artifact, int], Stepper]:
     """Return what makes a stepper of an artifact and the number of series at most."""
     if device == "cpu" and importlib.util.find_spec(_KERNELS) is not None:
         kernels: Any = importlib.import_module(_KERNELS)
         reason = kernels.unsupported(spec)
         if reason is None:
-            make: Callable[[Artifact, int], Stepper] = kernels.KernelStepper
-            return make
+            make: Callable[..., Stepper] = kernels.KernelStepper
+            return partial(make, **how._asdict())
         tell(f"{reason}; this model is stepped by torch, which is slower and takes more memory")
     from forecastd.runtime.torch_stepper import TorchStepper
 

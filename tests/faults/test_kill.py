@@ -30,12 +30,15 @@ KILLS = 20
 SERIES = 50
 STEPS = 800
 
+SOME = "emit = { steps = 3 }"
+
 EVICTING = ', when_full = "evict", series_max = 20'
 """Rows for fewer than half of the series."""
 
 CONFIG = """
 state_dir = "state"
 model = {{ path = "mean"{model} }}
+{emit}
 checkpoint = {{ every = "50ms" }}
 limits = {{ batch_rows = {batch_rows} }}
 api = {{ listen = "off" }}
@@ -46,8 +49,10 @@ api = {{ listen = "off" }}
 """
 
 
-def configured(source: str, sink: str, model: str = "", batch_rows: int = 64) -> str:
-    return CONFIG.format(source=source, sink=sink, model=model, batch_rows=batch_rows)
+def configured(
+    source: str, sink: str, model: str = "", batch_rows: int = 64, emit: str = ""
+) -> str:
+    return CONFIG.format(source=source, sink=sink, model=model, batch_rows=batch_rows, emit=emit)
 
 
 def observation_lines() -> list[bytes]:
@@ -66,13 +71,13 @@ def observation_lines() -> list[bytes]:
     return lines
 
 
-def uninterrupted(lines: list[bytes]) -> list[bytes]:
-    """Return the forecast line of each observation, from one life that nobody ends."""
+def uninterrupted(lines: list[bytes], steps: int = 1) -> list[bytes]:
+    """Return the forecast lines after every so many steps, from one life that nobody ends."""
     stepper = MeanStepper()
     translation = Translation.of(stepper)
     decoded = translation.decoder.decode(LineBatch("in", lines))
     assert decoded.rejects == []
-    result = stepper.step(decoded.batch)
+    result = stepper.step(decoded.batch, forecast=steps)
     return [line.rstrip(b"\n") for line in translation.encoder.encode(result.forecasts).lines]
 
 
@@ -109,9 +114,16 @@ def test_a_socket_client_loses_nothing(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("model", "batch_rows"), [("", 64), (EVICTING, 16)], ids=["rows for all", "evicting"]
+    ("model", "batch_rows", "emit"),
+    [
+        pytest.param("", 64, "", id="rows for all"),
+        pytest.param(EVICTING, 16, "", id="evicting"),
+        pytest.param("", 64, SOME, marks=pytest.mark.slow, id="some steps"),
+    ],
 )
-def test_a_file_loses_and_repeats_nothing(model: str, batch_rows: int, tmp_path: Path) -> None:
+def test_a_file_loses_and_repeats_nothing(
+    model: str, batch_rows: int, emit: str, tmp_path: Path
+) -> None:
     lines = observation_lines()
     (tmp_path / "in.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
     config = configured(
@@ -119,6 +131,7 @@ def test_a_file_loses_and_repeats_nothing(model: str, batch_rows: int, tmp_path:
         'type = "file"\npath = "out.ndjson"',
         model,
         batch_rows,
+        emit,
     )
     (tmp_path / "forecastd.toml").write_text(config)
     command = [*MEAN_DAEMON, "forecastd.toml", "--once"]
@@ -132,4 +145,5 @@ def test_a_file_loses_and_repeats_nothing(model: str, batch_rows: int, tmp_path:
             kills += 1
     with DaemonProcess(command, tmp_path) as daemon:
         assert daemon.wait() == 0
-    assert (tmp_path / "out.ndjson").read_bytes().splitlines() == uninterrupted(lines)
+    expected = uninterrupted(lines, 3 if emit else 1)
+    assert (tmp_path / "out.ndjson").read_bytes().splitlines() == expected

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_lines import BAD_LINES
-from daemon_process import MEAN_DAEMON, DaemonProcess, StreamClient, ask, connect
+from daemon_process import MEAN_DAEMON, TICKS_MAX, DaemonProcess, StreamClient, ask, connect
 from steppers import MeanStepper
 
 from forecastd.runtime import checkpoint
@@ -142,6 +142,46 @@ def test_bad_input_never_stops_the_stream(place: Place) -> None:
     assert max(len(each["line"]) for each in kept) < 20_000
     assert "Traceback" not in log
     assert log.count("line rejected") == len(expected), "the first of each reason only"
+
+
+def test_forecasts_on_request(place: Place) -> None:
+    lines = hourly(5)
+    asked, unknown = b'{"unique_id":"a","forecast":true}', b'{"unique_id":"z","forecast":true}'
+    place.configure(more='[emit]\nwhen = "request"\n')
+    with place.start() as daemon:
+        daemon.wait_for("READY=1")
+        client = StreamClient("meter", [*lines[:2], asked, unknown, *lines[2:], asked, asked])
+        assert client.play(place.input)
+        metrics = place.metrics()
+    served = [json.loads(line)["cutoff"] for line in client.answers]
+    assert served == [json.loads(lines[newest])["ds"] for newest in (1, 4, 4)]
+    assert metrics["forecastd_forecasts_sent_total"] == 3
+    assert metrics["forecastd_forecasts_requested_total"] == 3
+    assert metrics["forecastd_observations_used_total"] == 5
+    assert metrics['forecastd_lines_rejected_total{reason="unknown_series"}'] == 1
+    assert metrics['forecastd_lines_received_total{source="in"}'] == 9
+
+
+def test_forecasts_at_intervals_come_without_another_line(place: Place) -> None:
+    place.configure(more='[emit]\nwhen = "interval"\nevery = "50ms"\n')
+    written = place.folder / "out.ndjson"
+    with place.start() as daemon:
+        daemon.wait_for("READY=1")
+        client = StreamClient("meter", hourly(5))
+        assert client.play(place.input)
+        newest = json.loads(hourly(5)[-1])["ds"].encode()
+        for _ in zip(range(TICKS_MAX), daemon.notices(), strict=False):
+            metrics = place.metrics()
+            sent = written.read_bytes()
+            if newest in sent and metrics["forecastd_forecasts_sent_total"] == sent.count(b"\n"):
+                break
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 0
+    assert client.answers == [], "a reply sink has nobody to send them to"
+    served = [json.loads(line)["cutoff"] for line in written.read_bytes().splitlines()]
+    assert served[-1].encode() == newest
+    assert metrics["forecastd_forecasts_sent_total"] == len(served)
+    assert 1 <= len(served) <= 5
 
 
 def test_sigterm_finishes_what_has_arrived_and_commits(place: Place) -> None:

@@ -20,7 +20,7 @@ from forecastd.connectors.codec_ndjson import Decoded
 from forecastd.connectors.contract import FrameBatch, SourceEnded
 from forecastd.connectors.file import FileSink, FileSinkSettings, FileSource, FileSourceSettings
 from forecastd.connectors.frames import FrameSplitter, Piece
-from forecastd.daemon.local import run_stdio
+from forecastd.daemon.local import Conduct, run_stdio
 from forecastd.errors import UserError
 from forecastd.series import ForecastBatch, Frequency, Keys, Signature
 
@@ -259,7 +259,7 @@ def test_a_stream_from_one_end_to_the_other(tmp_path: Path) -> None:
     path.write_bytes(stream_of([table_of(3), table_of(6, 3)]) + b"rubbish after the end")
     with path.open("rb") as source, (tmp_path / "out.arrow").open("wb") as sink:
         descriptors = (source.fileno(), sink.fileno())
-        result = run_stdio(MeanStepper(), None, form="arrow", descriptors=descriptors)
+        result = run_stdio(MeanStepper(), None, Conduct(form="arrow"), descriptors=descriptors)
     assert result.counts.observations == 9
     assert dict(result.counts.rejected) == {"bad_frame": 1}
     table = pa.ipc.open_stream((tmp_path / "out.arrow").read_bytes()).read_all()

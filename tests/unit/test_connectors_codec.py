@@ -17,6 +17,7 @@ from forecastd.connectors.codec_ndjson import (
     Decoded,
     Decoder,
     Encoder,
+    UnknownColumns,
 )
 from forecastd.connectors.codec_text import round_significant
 from forecastd.connectors.contract import LineBatch
@@ -98,6 +99,54 @@ def test_rejects_and_observations_keep_their_order_and_tags() -> None:
     assert decoded.batch.keys == ["a", "b"]
     assert decoded.batch.tags is not None
     assert decoded.batch.tags.tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("unknown", ["reject", "ignore"])
+def test_requests_are_no_observations_and_no_rejects(unknown: UnknownColumns) -> None:
+    ask, ask_number = (
+        b'{"unique_id":"b","forecast":true}',
+        b'{ "forecast" : true, "unique_id" : 7 }',
+    )
+    lines = [ask, GOOD, b"bad", GOOD, b"", ask_number, ask]
+    tags = np.arange(7, dtype=np.int32)
+    decoded = Decoder(SIGNATURE, unknown).decode(LineBatch("in", lines, tags))
+    assert len(decoded.batch) == 2
+    assert [each.line for each in decoded.rejects] == [b"bad"]
+    requests = decoded.requests
+    assert requests is not None
+    assert requests.keys == ["b", "7", "b"]
+    assert requests.before.tolist() == [0, 2, 2]
+    assert list(requests.lines) == [ask, ask_number, ask]
+    assert requests.tags is not None
+    assert requests.tags.tolist() == [0, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"unique_id":"b","forecast":false}',
+        b'{"unique_id":"b","forecast":1}',
+        b'{"unique_id":"b","forecast":true,"ds":"2013-12-01"}',
+        b'{"unique_id":null,"forecast":true}',
+        b'{"forecast":true}',
+        b'{"unique_id":"b","forecast":true',
+        b'{"unique_id":"\xff","forecast":true}',
+    ],
+)
+def test_what_is_not_quite_a_request_is_a_reject(line: bytes) -> None:
+    decoded = decode(GOOD, line)
+    assert decoded.requests is None
+    assert [each.line for each in decoded.rejects] == [line]
+
+
+def test_a_request_without_an_id() -> None:
+    single = replace(SIGNATURE, id=None, past=(), static=())
+    decoded = Decoder(single).decode(LineBatch("in", [b'{"forecast":true}']))
+    assert decoded.requests is not None
+    assert decoded.requests.keys == ["y"]
+    named = replace(SIGNATURE, id="forecast")
+    decoded = Decoder(named).decode(LineBatch("in", [b'{"forecast":true}']))
+    assert decoded.requests is None
 
 
 def test_no_lines_are_no_observations() -> None:

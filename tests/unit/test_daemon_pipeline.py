@@ -14,7 +14,7 @@ from forecastd.connectors.contract import LineBatch, SourceEnded
 from forecastd.connectors.file import FileSink, FileSinkSettings, FileSource, FileSourceSettings
 from forecastd.daemon import pipeline as pipeline_module
 from forecastd.daemon.dead_letter import DeadLetter
-from forecastd.daemon.pipeline import Connectors, Pipeline, Translation
+from forecastd.daemon.pipeline import Connectors, Pipeline, Timing, Translation
 from forecastd.daemon.restart import FolderLock, restore
 from forecastd.errors import ArtifactError, PeerError, UserError
 from forecastd.runtime import checkpoint
@@ -52,7 +52,7 @@ class Life:
             Connectors({"in": self.source}, {"out": self.sink}),
             DeadLetter(folder / "rejects.ndjson", 1 << 20),
             folder / "checkpoint",
-            interval_s,
+            Timing(interval_s),
             self.clock,
         )
         self.pipeline.commit()

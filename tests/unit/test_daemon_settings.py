@@ -101,6 +101,15 @@ type = "reply"
             '[sinks.a]\ntype="file"\npath="x"\n[sinks.b]\ntype="file"\npath="x"\n[sinks.answers]',
             "same path",
         ),
+        ("[model]", '[emit]\nwhen = "interval"\n[model]', 'such as every = "10s"'),
+        ("[model]", "[emit]\nevery = 5\n[model]", "steps counts steps"),
+        ("[model]", '[emit]\nwhen = "last"\nsteps = 2\n[model]', 'steps is for when = "step"'),
+        ("[model]", '[emit]\nwhen="interval"\nevery="1s"\n[model]', "answer no client"),
+        (
+            'path = "model"',
+            'path = "model"\nwhen_full = "evict"\n[emit]\nwhen = "interval"\nevery = "1s"',
+            'set model.when_full = "refuse"',
+        ),
     ],
 )
 def test_what_does_not_fit_together(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from networks import SPECS
 from forecastd import artifact
 from forecastd.artifact import Example
 from forecastd.errors import ArtifactError, UserError
-from forecastd.runtime.opening import Opened, open_model
+from forecastd.runtime.opening import Opened, Stepping, open_model
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.series import Keys, ObservationBatch
 
@@ -74,6 +75,14 @@ def test_an_example_with_holes_is_answered_as_when_it_was_saved(tmp_path: Path) 
 def test_a_device_that_is_not_there_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no device cuda:99"):
         open_model(tmp_path, "cuda:99", SERIES_MAX, silent)
+
+
+@with_kernels
+def test_threads_and_latency_reach_the_kernels(tmp_path: Path) -> None:
+    artifact.save(tmp_path / "model", model(), example())
+    found: Any = open_model(tmp_path, "cpu", SERIES_MAX, silent, Stepping(3, latency=True)).stepper
+    assert len(found.programs) == 3
+    assert found.arena.derived is not None
 
 
 @with_kernels
