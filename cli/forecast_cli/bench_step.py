@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,8 @@ def _measure_one(setting: Setting, copied: float) -> list[Row]:
     else:
         modes = (STEP,)
         turns = _whole(setting, modes, single) | _references(setting)
-        timings = take_turns(turns, setting.rounds)
+        clock = time.thread_time_ns if setting.device == "cpu" else time.perf_counter_ns
+        timings = take_turns(turns, setting.rounds, clock)
         timings[STEP] = timings[_WHOLE + STEP]
     return [_row(setting, mode, timings, copied) for mode in modes]
 

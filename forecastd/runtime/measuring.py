@@ -35,12 +35,20 @@ from forecastd.series import (
 ROUND_NS = 10_000_000
 """About how long one of those compared runs before the next has its turn."""
 
+LONG_CALL_NS = 200_000
+"""Calls from here on are timed by the processor time of the thread: the system is likely to let
+another program run meanwhile. Shorter ones are not, for reading that clock costs half a us."""
+
 MATMUL_ROWS = 1024
 COPY_BYTES = 256 << 20
 SINGLE_CALLS_MIN = 20_000
 _CALLS_MIN, _CALLS_MAX, _WARM_UP_CALLS = 3, 4096, 5
 _POOL = 64
 _WEIGHTS_SPREAD = 0.1
+
+
+Clock = Callable[[], int]
+"""Tells ns since some fixed moment."""
 
 
 class Turn(NamedTuple):
@@ -79,28 +87,36 @@ class LstmShape(NamedTuple):
     hidden: int
 
 
-def take_turns(turns: Mapping[str, Turn], rounds: int) -> dict[str, Timing]:
-    """Time those compared in turns, each for about ROUND_NS a round, after a warm-up."""
-    counts = {}
+def take_turns(
+    turns: Mapping[str, Turn], rounds: int, long_clock: Clock = time.thread_time_ns
+) -> dict[str, Timing]:
+    """Time those compared in turns, each for about ROUND_NS a round, after a warm-up.
+
+    long_clock: of calls from LONG_CALL_NS on. A thread that waits for a GPU needs another.
+    """
+    counts: dict[str, int] = {}
+    clocks: dict[str, Clock] = {}
     for name, turn in turns.items():
-        _durations(turn, _WARM_UP_CALLS)
-        typical = max(1.0, float(np.median(_durations(turn, _WARM_UP_CALLS))))
+        _durations(turn, _WARM_UP_CALLS, time.perf_counter_ns)
+        tried = _durations(turn, _WARM_UP_CALLS, time.perf_counter_ns)
+        typical = max(1.0, float(np.median(tried)))
+        clocks[name] = time.perf_counter_ns if typical < LONG_CALL_NS else long_clock
         usual = int(np.clip(ROUND_NS / typical, _CALLS_MIN, _CALLS_MAX))
         counts[name] = max(usual, -(-turn.calls_min // rounds))
     found: dict[str, list[IntArray]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, turn in turns.items():
-            found[name].append(_durations(turn, counts[name]))
+            found[name].append(_durations(turn, counts[name], clocks[name]))
     return {
         name: Timing(np.array([np.median(calls) for calls in each]) / 1e3, np.concatenate(each))
         for name, each in found.items()
     }
 
 
-def _durations(turn: Turn, count: int) -> IntArray:
+def _durations(turn: Turn, count: int, clock: Clock) -> IntArray:
     """Return the ns that each of `count` calls took, reading the clock included."""
     durations = np.empty(count, np.int64)
-    call, before, clock = turn.call, turn.before, time.perf_counter_ns
+    call, before = turn.call, turn.before
     for index in range(count):
         if before is not None:
             before()
