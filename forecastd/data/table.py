@@ -18,12 +18,7 @@ from forecastd.data.batches import Selection, read_batches, schema_of_file, sche
 from forecastd.data.frames import CELLS_MAX, Shapes, is_frame, shapes_in, spread, spread_names
 from forecastd.data.inputs import Inputs, inputs_of, is_uri
 from forecastd.data.layouts import SERIES_AT_ONCE, columns_rolled, is_rolled, unrolled
-from forecastd.data.reader import (
-    BATCH_ROWS,
-    concat,
-    require_columns,
-    stamps_of,
-)
+from forecastd.data.reader import require_columns, stamps_of
 from forecastd.data.where import columns_in, parse
 from forecastd.data.wide import Wide, rows_known
 from forecastd.errors import DataError
@@ -216,12 +211,3 @@ def _without_sentinels(
         for name in names:
             counts[WIDE_TARGET if data.wide else name] += int(hits[name].sum())
         yield frame.with_columns(pl.when(~hits[name]).then(frame[name]) for name in names)
-
-
-def read_long(data: DataSettings, base: Path) -> tuple[pl.DataFrame, Columns]:
-    """Read the columns of `data` as a long frame in file order, in memory.
-
-    Raises DataError for whatever is wrong with the file or its columns.
-    """
-    batches = long_batches(data, base, BATCH_ROWS)
-    return concat(batches.schema, batches.frames), batches.columns

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from pyarrow import dataset, parquet
 
 from forecastd.config import DataSettings
-from forecastd.data.table import read_long
+from forecastd.data.table import long_batches
 from forecastd.data.where import as_arrow, as_polars, columns_in, conjuncts, parse
 from forecastd.errors import DataError
 
@@ -92,14 +93,18 @@ def test_parts_and_columns_of_a_predicate() -> None:
     assert [columns_in(part) for part in conjuncts(predicate)] == [["a"], ["b", "a"], ["c"]]
 
 
+def frames_of(settings: dict[str, Any], folder: Path) -> list[pl.DataFrame]:
+    return list(long_batches(DataSettings.model_validate(settings), folder, 1000).frames)
+
+
 def test_settings_choose_rows_by_columns_they_do_not_read(tmp_path: Path) -> None:
     FRAME.write_parquet(tmp_path / "data.parquet", row_group_size=2)
     settings = {"path": "data.parquet", "target": ["n"], "where": "region = 'eu' and n > 1"}
-    frame, _ = read_long(DataSettings.model_validate(settings), tmp_path)
+    frame = pl.concat(frames_of(settings, tmp_path))
     assert frame.columns == ["ds", "n"]
     assert frame["n"].to_list() == [2, 8]
     nowhere = {**settings, "where": "regoin = 'eu'"}
     with pytest.raises(DataError, match=r"no column 'regoin'.*did you mean 'region'"):
-        read_long(DataSettings.model_validate(nowhere), tmp_path)
+        frames_of(nowhere, tmp_path)
     nothing = {**settings, "where": "n > 100"}
-    assert read_long(DataSettings.model_validate(nothing), tmp_path)[0].height == 0
+    assert frames_of(nothing, tmp_path) == []

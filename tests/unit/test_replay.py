@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forecast_cli import history as history_module
 from forecast_cli.history import ROWS_AT_ONCE, History
 from forecast_cli.replay import parse_speed, replay, settings_of, write_lines
 from forecast_cli.sender import Piece, Sender, parse_address
 from forecastd.config import DataSettings
+from forecastd.data import piles
 from forecastd.data.reader import times_of, values_of
 from forecastd.errors import ArtifactError, DataError, PeerError, UserError
 
@@ -106,6 +109,42 @@ def test_any_line_can_be_found_again(speed: float | None, tmp_path: Path) -> Non
     for line in (1, 2, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, rows - 1, rows, rows + 9):
         again = b"".join(piece.data for piece in lines.pieces_from(line)).splitlines()
         assert again == whole[line:]
+
+
+def test_rows_of_any_order_that_do_not_fit_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(piles, "PILE_BYTES", 1 << 16)
+    monkeypatch.setattr(history_module, "BATCH_ROWS", 1000)
+    room = tmp_path / "room"
+    room.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(room))
+    rows = 20_000
+    drawn = np.random.default_rng(1)
+    frame = pl.DataFrame(
+        {
+            "unique_id": drawn.integers(0, 9, rows).astype(str),
+            "ds": drawn.integers(0, 3000, rows),
+            "y": np.arange(rows),
+        }
+    )
+    lines = history(tmp_path, frame, id="unique_id", start="10", until="2900")
+    wanted = frame.filter(pl.col("ds").is_between(10, 2899))
+    assert text_of(lines) == wanted.sort("ds", "unique_id", maintain_order=True).to_dicts()
+    assert text_of(lines, 7001) == text_of(lines)[7001:]
+    assert list(room.iterdir()) == [], "what is sorted has no name any more"
+
+
+def test_no_room_to_sort_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(UserError, match=r"cannot sort data.parquet: No such file") as caught:
+        history(tmp_path, pl.DataFrame({"ds": [1], "y": [1]}))
+    assert "TMPDIR" in str(caught.value.hint)
+
+
+def test_text_where_numbers_belong_is_found_before_anything_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column 'y' holds text, such as 'high'"):
+        history(tmp_path, pl.DataFrame({"ds": [1, 2], "y": [None, "high"]}))
 
 
 def test_pieces_are_due_as_the_data_was(tmp_path: Path) -> None:
