@@ -35,7 +35,7 @@ test-slow: $(INSTALLED) ## the tests that train, kill and restart
 check: lint type test ## what has to pass before a merge
 
 bench: $(INSTALLED) ## run every benchmark
-	for script in step train loader memory; do .venv/bin/python benchmarks/$$script.py || exit 1; done
+	for script in step codec train loader memory; do .venv/bin/python benchmarks/$$script.py || exit 1; done
 
 dist: $(INSTALLED) ## build the wheel into dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .
