@@ -1,7 +1,10 @@
-"""Peak memory and speed of preparing and training: m5, and m5 repeated K times.
+"""Peak memory of preparing and training one epoch: m5, and m5 repeated under other names.
 
-Usage: memory.py [--data FILE] [--times K] [--steps N]. Each stage runs in a process of its own.
-Only memory that is not a file's (RssAnon) counts: pages of the mapped store can be dropped at will.
+Usage: memory.py [--inputs FOLDER] [--times 1 8] [--orders sorted shuffled] [--memory MiB ...].
+Each run is a process of its own that prepares and then trains a whole epoch of the smallest useful
+network. Only memory that is not a file's (RssAnon) counts: pages of the mapped store can be dropped
+at will. Inputs that FOLDER has (sorted8.parquet, ...) are not made again. Seconds are those of a
+machine that may be shared; memory does not suffer from that.
 """
 
 from __future__ import annotations
@@ -11,114 +14,113 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+from prepare import M5, SAMPLE_S, repeated_frames, rss_anon_mb, shuffled, write
 
-PROJECT = Path(__file__).resolve().parents[1]
-M5 = PROJECT.parent / "shared" / "data" / "m5_train.parquet"
-SAMPLE_S = 0.02
-STAGES = ("prepare", "train")
+ORDERS = ("sorted", "shuffled")
+HIDDEN, HORIZON = 8, 4
 
 
-def child(stage: str, folder: Path, steps: int | None) -> None:
-    """Run a stage here and print what it did as JSON."""
-    from forecastd.config import DataSettings, SplitSettings, TrainConfig, TrainSettings
-    from forecastd.data.store import prepare
+class Peaks:
+    """Samples the anonymous memory of this process; `stage` names what it is at."""
+
+    def __init__(self) -> None:
+        self.stage = "imports"
+        self.found: dict[str, float] = {}
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def _sample(self) -> None:
+        never = threading.Event()
+        while not never.wait(SAMPLE_S):
+            stage, now = self.stage, rss_anon_mb()
+            self.found[stage] = max(self.found.get(stage, 0.0), now)
+
+
+def once(path: Path, memory_mib: int | None) -> dict[str, Any]:
+    """Prepare a file and train one epoch in this process; return peaks in MB and seconds."""
+    peaks = Peaks()
+    from forecastd.config import (
+        DataSettings,
+        ModelSettings,
+        SplitSettings,
+        TrainConfig,
+        TrainSettings,
+    )
+    from forecastd.data.preparing import Preparing
     from forecastd.training.run import start_run, train
 
-    data = DataSettings(
-        path=str(folder / "data"), id="unique_id", static=["store", "dept"], freq="1d", season=7
+    config = TrainConfig(
+        data=DataSettings(
+            path=str(path), id="unique_id", static=["store", "dept"], freq="1d", season=7
+        ),
+        split=SplitSettings(valid=28, test=28),
+        model=ModelSettings(hidden=HIDDEN, horizon=HORIZON),
+        train=TrainSettings(epochs=1, batch=256, threads=1),
     )
-    started = time.perf_counter()
-    if stage == "prepare":
-        store = prepare(data, folder, folder / "runs" / "store" / "data")
-        found: dict[str, Any] = {"rows": store.report.rows_read, "series": store.series_count}
-    else:
-        config = TrainConfig(
-            data=data,
-            split=SplitSettings(valid=28, test=28),
-            train=TrainSettings(epochs=1, batch=256, threads=1),
-        )
-        ready = start_run(config, folder, folder / "runs")
-        trainer = ready.trainer
-        done = train(
-            ready, lambda _: None, lambda: steps is not None and trainer.progress.steps >= steps
-        )
-        found = {
+    budget = None if memory_mib is None else memory_mib << 20
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        started = time.perf_counter()
+        peaks.stage = "prepare"
+        ready = start_run(config, Path(folder), Path(folder) / "runs", Preparing(budget))
+        prepared = time.perf_counter()
+        peaks.stage = "train"
+        done = train(ready, lambda _: None, lambda: False)
+        trained = time.perf_counter()
+        return {
+            "rows": ready.store.report.rows_read,
+            "series": ready.store.series_count,
             "steps": done.outcome.progress.steps,
             "whole_epoch": done.outcome.finished,
-            "loader_share": round(done.outcome.costs.loader, 4),
-            "padding_share": round(done.outcome.costs.padding, 4),
+            "prepare_s": round(prepared - started, 1),
+            "train_s": round(trained - prepared, 1),
+            "peak_mb": {name: round(peak) for name, peak in peaks.found.items()},
         }
-    print(json.dumps(found | {"seconds": round(time.perf_counter() - started, 1)}))
 
 
-def repeated(file: Path, times: int, folder: Path) -> None:
-    """Write the data set `times` times into folder/data, the copies under other names."""
-    target = folder / "data"
-    target.mkdir()
-    for number in range(times):
-        copy = pl.scan_parquet(file).with_columns(pl.col("unique_id") + f"_{number}")
-        copy.sink_parquet(target / f"copy-{number}.parquet")
-
-
-def watched(command: list[str]) -> dict[str, Any]:
-    """Run a stage in a process and return what it printed, with its peaks in MB."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    peaks = {"RssAnon": 0, "RssFile": 0}
-    while process.poll() is None:
-        for name, size in _sizes(process.pid).items():
-            peaks[name] = max(peaks.get(name, 0), size)
-        try:
-            process.wait(timeout=SAMPLE_S)
-        except subprocess.TimeoutExpired:
-            continue
-    if process.returncode or process.stdout is None:
-        sys.exit(f"{' '.join(command)} failed")
-    found: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
-    return found | {f"peak_{name}_mb": round(size / 1024) for name, size in peaks.items()}
-
-
-def _sizes(pid: int) -> dict[str, int]:
-    """Return the resident sizes of a process in kB; nothing once it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split(":", 1) for line in lines if line.startswith(("RssAnon", "RssFile")))
-    return {name: int(size.split()[0]) for name, size in pairs}
+def input_for(folder: Path, order: str, times: int) -> Path:
+    """Return m5 `times` over, in order or shuffled; it is made where it is not there."""
+    path = folder / f"{order}{times}.parquet"
+    if not path.exists():
+        if order == "sorted":
+            write(repeated_frames(M5, times), path)
+        else:
+            shuffled(M5, path, times)
+    return path
 
 
 def main() -> None:
-    """Measure every stage at every size, and keep the results."""
+    """Measure every size, order and budget, and keep the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=M5)
-    parser.add_argument("--times", type=int, default=2)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--stage", choices=STAGES)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--inputs", type=Path)
+    parser.add_argument("--times", type=int, nargs="*", default=[1, 8])
+    parser.add_argument("--orders", nargs="*", choices=ORDERS, default=list(ORDERS))
+    parser.add_argument("--memory", type=int, nargs="*", default=[1024, 512], help="MiB")
+    parser.add_argument("--one", type=Path)
     chosen = parser.parse_args()
-    if chosen.stage:
-        child(chosen.stage, chosen.folder, chosen.steps)
+    if chosen.one:
+        print(json.dumps(once(chosen.one, chosen.memory[0])))
         return
-    if not chosen.data.exists():
-        print(f"skipped: {chosen.data} is not there; name another file with --data")
+    if not M5.exists():
+        print(f"skipped: {M5} is not there")
         return
     from measure import keep
 
-    rows = []
-    for times in sorted({1, chosen.times}):
-        with tempfile.TemporaryDirectory() as name:
-            repeated(chosen.data, times, Path(name))
-            for stage in STAGES:
-                command = [sys.executable, __file__, "--stage", stage, "--folder", name]
-                command += ["--steps", str(chosen.steps)] if chosen.steps else []
-                rows.append({"times": times, "stage": stage} | watched(command))
-                print(rows[-1], flush=True)
-    keep("memory", rows)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = chosen.inputs or Path(name)
+        for order, memory, times in product(chosen.orders, chosen.memory, chosen.times):
+            path = input_for(folder, order, times)
+            command = [sys.executable, __file__, "--one", str(path), "--memory", str(memory)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            rows.append({"times": times, "order": order, "memory_mib": memory} | found)
+            print(rows[-1], flush=True)
+            keep("memory", rows)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ ROWS_AT_ONCE = 1 << 18
 def rss_anon_mb() -> float:
     """Return the anonymous memory of this process in MB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("RssAnon"))
+    return next(int(line.split()[1]) * 1.024e-3 for line in lines if line.startswith("RssAnon"))
 
 
 def prepare_once(path: Path, memory_mb: int) -> dict[str, Any]:

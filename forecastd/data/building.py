@@ -10,6 +10,7 @@ import numpy as np
 from forecastd.data.gathering import Old, Source, gather
 from forecastd.data.grid import default_max_gap
 from forecastd.data.preparing import Clock, SortedRows, frequency_of, season_of
+from forecastd.data.texts import write_names
 from forecastd.data.writing import Lines, open_holes, plan_layout
 from forecastd.errors import DataError
 
@@ -41,6 +42,8 @@ def build(source: Source, old: Old | None) -> dict[str, Any]:
     arrays = {"offsets": layout.offsets, "segments": layout.segments, "spans": found.spans}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    static = {name: texts.tidied() for name, texts in found.static.items()}
+    write_names(folder, found.keys, static)
     report = replace(
         found.report,
         holes=layout.holes,
@@ -55,20 +58,6 @@ def build(source: Source, old: Old | None) -> dict[str, Any]:
         "frequency": str(frequency),
         "season": season,
         "max_gap": max_gap,
-        "keys": found.keys,
-        "static": {name: coded(texts) for name, texts in found.static.items()},
+        "static": {name: texts.texts for name, texts in static.items()},
         "report": vars(report),
     }
-
-
-def coded(texts: list[str | None]) -> dict[str, Any]:
-    """Return few texts of many series as the different texts and a code for each: -1 is none."""
-    code_of = {text: code for code, text in enumerate(sorted({t for t in texts if t is not None}))}
-    codes = [-1 if text is None else code_of[text] for text in texts]
-    return {"texts": list(code_of), "codes": codes}
-
-
-def decoded(content: dict[str, Any]) -> list[str | None]:
-    """Return the text of each series."""
-    texts = [*content["texts"], None]
-    return [texts[code] for code in content["codes"]]

@@ -32,13 +32,12 @@ from forecastd.data.preparing import (
 from forecastd.data.sorting import order_of
 from forecastd.data.spans import FIRST_FILE, LAST_FILE, Spans, joined
 from forecastd.data.table import Columns, LongBatches, batches_of
+from forecastd.data.texts import Static, Texts, column_of, series_of
 from forecastd.data.writing import SortedWriter
-from forecastd.series import FloatArray, IntArray
+from forecastd.series import FloatArray, IntArray, Keys
 
 ASIDE = "new"
 """The folder where the rows of new files lie before they are merged."""
-
-Static = dict[str, list[str | None]]
 
 
 class Source(NamedTuple):
@@ -59,7 +58,7 @@ class Old(NamedTuple):
     """
 
     columns: Columns
-    keys: list[str]
+    keys: Keys
     static: Static
     report: PrepareReport
     spans: IntArray
@@ -81,7 +80,7 @@ class Gathered:
 
     columns: Columns
     counted: bool
-    keys: list[str]
+    keys: Keys
     static: Static
     counts: IntArray
     spans: IntArray
@@ -137,7 +136,7 @@ def _types(batches: LongBatches) -> dict[str, str]:
 class _Places(NamedTuple):
     """Where the old and the new series are among all, [S] keys in order."""
 
-    keys: list[str]
+    keys: Keys
     old: IntArray
     new: IntArray
 
@@ -191,11 +190,11 @@ def _beside(source: Source, old: Old, new: Gathered) -> Gathered | None:
     )
 
 
-def _places(old: list[str], new: list[str]) -> _Places:
-    mine, theirs = (pl.Series(keys, dtype=pl.String) for keys in (old, new))
+def _places(old: Keys, new: Keys) -> _Places:
+    mine, theirs = series_of(old), series_of(new)
     every = pl.concat([mine, theirs]).unique().sort()
     found = [every.search_sorted(keys).to_numpy().astype(np.int64) for keys in (mine, theirs)]
-    return _Places(every.to_list(), *found)
+    return _Places(column_of(every), *found)
 
 
 def _old_rows(old: Old, rows: int) -> Iterator[Rows]:
@@ -283,11 +282,11 @@ def _static(old: Static, new: Static, places: _Places, before: NDArray[np.bool_]
     """Return of each series the first text in the order of the files."""
     joined_texts: Static = {}
     for name in old:
-        texts: list[str | None] = [None] * len(places.keys)
-        for place, text in zip(places.old.tolist(), old[name], strict=True):
-            texts[place] = text
-        for place, text in zip(places.new.tolist(), new[name], strict=True):
-            if text is not None and (before[place] or texts[place] is None):
-                texts[place] = text
-        joined_texts[name] = texts
+        texts = tuple(dict.fromkeys([*old[name].texts, *new[name].texts]))
+        codes = np.full(len(places.keys), -1, np.int32)
+        codes[places.old] = old[name].codes_in(texts, -1)
+        found = new[name].codes_in(texts, -1)
+        first = (found >= 0) & (before[places.new] | (codes[places.new] < 0))
+        codes[places.new[first]] = found[first]
+        joined_texts[name] = Texts(texts, codes)
     return joined_texts

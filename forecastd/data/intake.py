@@ -12,6 +12,7 @@ from forecastd.data.names import Names
 from forecastd.data.names import SeriesArray as SeriesArray
 from forecastd.data.reader import keys_of, times_of, values_of
 from forecastd.data.table import Columns
+from forecastd.data.texts import Static, Texts
 from forecastd.series import FloatArray, IntArray
 
 RUN_ROWS = 8
@@ -43,7 +44,7 @@ class Intake:
         self.nulls = dict.fromkeys(columns.channels, 0)
         self.non_finite = dict.fromkeys(columns.channels, 0)
         self.time_zone = columns.time_zone
-        self._static = {name: _Texts() for name in columns.static}
+        self._static = {name: _Growing() for name in columns.static}
 
     def take(self, frame: pl.DataFrame) -> Rows:
         """Convert a frame, less the rows without key or time. Raises DataError for a bad column."""
@@ -69,7 +70,7 @@ class Intake:
         """Return the numbers of the series in the order of their keys."""
         return self.names.in_order()
 
-    def static_of(self, order: IntArray) -> dict[str, list[str | None]]:
+    def static_of(self, order: IntArray) -> Static:
         """Return the static values of the series in `order`."""
         return {name: texts.of(order) for name, texts in self._static.items()}
 
@@ -124,7 +125,7 @@ class Intake:
         texts.put(series[firsts], column.gather(firsts).cast(pl.String).to_list())
 
 
-class _Texts:
+class _Growing:
     """A text for each series: few texts, many series. codes: [S] which text it is, -1: none."""
 
     def __init__(self) -> None:
@@ -140,10 +141,9 @@ class _Texts:
         codes = [self._code_of.setdefault(text, len(self._code_of)) for text in texts]
         self.codes[series] = codes
 
-    def of(self, series: IntArray) -> list[str | None]:
+    def of(self, series: IntArray) -> Texts:
         """Return the texts of some series."""
-        texts = [*self._code_of, None]
-        return [texts[code] for code in self.codes[series]]
+        return Texts(tuple(self._code_of), self.codes[series])
 
 
 def _first_rows(marks: NDArray[np.integer]) -> IntArray:

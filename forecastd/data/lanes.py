@@ -2,7 +2,8 @@
 
 A *plan* gives each lane its pieces; `walk` turns a plan into chunks of T steps. Lanes with carried
 state, random windows and whole-series sweeps differ in nothing but their plan. A plan is a table of
-row numbers, 40 bytes a piece; rows are read only when their chunk is due, all lanes at once.
+row numbers, 20 bytes a piece (40 beyond 2^31 rows); rows are read only when their chunk is due,
+all lanes at once.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _BEGIN, _END = 1, 2
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """K pieces as one table [K, 5] of the fields of `Piece`."""
+    """K pieces as one table [K, 5] of the fields of `Piece`; 32 bits each where they suffice."""
 
-    table: IntArray
+    table: NDArray[np.integer]
 
     @classmethod
     def of(cls, pieces: Iterable[Piece]) -> Pieces:
@@ -59,28 +60,32 @@ class Pieces:
         return Piece(*self.table[place].tolist())
 
     @property
-    def series(self) -> IntArray:
+    def series(self) -> NDArray[np.integer]:
         """The series of each piece, [K]."""
         return self.table[:, 0]
 
     @property
-    def begin(self) -> IntArray:
+    def begin(self) -> NDArray[np.integer]:
         """The first row of each piece, [K]."""
         return self.table[:, _BEGIN]
 
     @property
-    def end(self) -> IntArray:
+    def end(self) -> NDArray[np.integer]:
         """The row after the last of each piece, [K]."""
         return self.table[:, _END]
 
     @property
-    def lengths(self) -> IntArray:
+    def lengths(self) -> NDArray[np.integer]:
         """Rows of each piece, [K]."""
         return self.end - self.begin
 
     def take(self, chosen: IntArray | NDArray[np.bool_]) -> Pieces:
         """Return the pieces at some places, or where a mask is true."""
         return Pieces(self.table[chosen])
+
+    def where(self, mask: NDArray[np.bool_]) -> Pieces:
+        """Return the pieces where a mask is true: these, not a copy, where all are."""
+        return self if mask.all() else self.take(mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +216,7 @@ def window_plan(pieces: Pieces, windows: int, rng: np.random.Generator, sequence
     windows = min(windows, count)
     chosen = rng.choice(len(pieces), size=windows * -(-count // windows), p=lengths / lengths.sum())
     table = pieces.table[chosen]
-    room = lengths[chosen] - sequence
+    room = lengths[chosen].astype(np.int64) - sequence
     roomy = np.flatnonzero(room > 0)
     table[roomy, _BEGIN] += rng.integers(room[roomy] + 1)
     table[:, _END] = np.minimum(table[:, _BEGIN] + sequence, table[:, _END])
@@ -255,10 +260,13 @@ def pieces_of(store: Store, begin: IntArray, end: IntArray, limit: IntArray) -> 
     limit: [S], see Piece; targets never reach over a hole that resets the state.
     """
     series, first, last = np.asarray(store.segments).T
-    start, stop = np.maximum(first, begin[series]), np.minimum(last, end[series])
-    table = np.stack([series, start, stop, first, np.minimum(last, limit[series])], axis=1)
-    whole = start < stop
-    return Pieces(table if whole.all() else table[whole])
+    small = len(store.times) < np.iinfo(np.int32).max
+    table = np.empty((len(series), len(Piece._fields)), np.int32 if small else np.int64)
+    table[:, 0], table[:, 3] = series, first
+    table[:, _BEGIN] = np.maximum(first, begin[series])
+    table[:, _END] = np.minimum(last, end[series])
+    table[:, 4] = np.minimum(last, limit[series])
+    return Pieces(table).where(table[:, _BEGIN] < table[:, _END])
 
 
 def _firsts(counts: list[int] | IntArray) -> IntArray:
@@ -296,7 +304,7 @@ class _Lanes(NamedTuple):
 
 def _lanes(plan: Plan, place: IntArray, row: IntArray, shape: Shape) -> _Lanes:
     busy = place >= 0
-    series, begin, end, floor, limit = plan.pieces.table[place].T
+    series, begin, end, floor, limit = plan.pieces.table[place].astype(np.int64).T
     row = np.where(busy, row, 0)
     fresh = busy & (row == begin)
     return _Lanes(

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from forecastd.series import IntArray
+from forecastd.data.texts import column_of
+from forecastd.series import IntArray, Keys
 
 CHUNKS_MAX = 64
 
@@ -51,9 +52,9 @@ class Names:
         """Return the numbers in the order of their keys."""
         return self._table["key"].arg_sort().to_numpy().astype(np.int64)
 
-    def of(self, numbers: IntArray) -> list[str]:
+    def of(self, numbers: IntArray) -> Keys:
         """Return the keys of some numbers."""
-        return self._table["key"].gather(numbers).to_list()
+        return column_of(self._table["key"].gather(numbers))
 
     def ascend(self, first: int) -> bool:
         """Say whether the keys from number `first` on ascend, also from the one before."""

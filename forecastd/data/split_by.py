@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -29,7 +30,9 @@ def whole_series(store: Store, settings: SplitSettings, *, require_all: bool) ->
     """
     given = {name: getattr(settings, name) for name in NAMES}
     part_of = np.full(store.series_count, -1, np.int8)
-    labels = store.keys if settings.column is None else store.static[settings.column]
+    labels: Sequence[str | None] = store.keys
+    if settings.column is not None:
+        labels = store.static[settings.column]
     for place, (name, value) in enumerate(given.items()):
         listed = names_in(value)
         if listed and require_all:
@@ -70,7 +73,7 @@ def _dice(seed: int, key: str) -> float:
 
 
 def _require_known(
-    setting: str, listed: list[str], labels: list[str] | list[str | None], column: str | None
+    setting: str, listed: list[str], labels: Sequence[str | None], column: str | None
 ) -> None:
     known = {label for label in labels if label is not None}
     for name in listed:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.config import DataSettings
-from forecastd.data.building import build, decoded
+from forecastd.data.building import build
 from forecastd.data.gathering import Old, Source
 from forecastd.data.giving_back import give_back
 from forecastd.data.inputs import Inputs, inputs_of
@@ -25,10 +25,11 @@ from forecastd.data.preparing import PrepareReport as PrepareReport
 from forecastd.data.preparing import memory_for
 from forecastd.data.staging import staging_for
 from forecastd.data.table import Columns, channels_of, resolve
+from forecastd.data.texts import Static, read_names
 from forecastd.errors import DataError
-from forecastd.series import FloatArray, Frequency, IntArray, Signature
+from forecastd.series import FloatArray, Frequency, IntArray, Keys, Signature
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _ARRAYS = ("offsets", "segments", "times", "values", "observed")
 
 
@@ -47,13 +48,13 @@ class Store:
     frequency: Frequency
     season: int
     max_gap: int
-    keys: list[str]
+    keys: Keys
     offsets: IntArray
     segments: IntArray
     times: IntArray
     values: FloatArray
     observed: NDArray[np.bool_]
-    static: dict[str, list[str | None]]
+    static: Static
     report: PrepareReport
     fingerprint: str = ""
 
@@ -133,6 +134,7 @@ def open_store(folder: Path) -> Store:
             for name in _ARRAYS
         }
         columns = header["columns"]
+        keys, static = read_names(folder, header["static"])
         store = Store(
             folder=folder,
             columns=Columns(
@@ -141,13 +143,13 @@ def open_store(folder: Path) -> Store:
             frequency=Frequency.parse(header["frequency"]),
             season=header["season"],
             max_gap=header["max_gap"],
-            keys=header["keys"],
-            static={name: decoded(part) for name, part in header["static"].items()},
+            keys=keys,
+            static=static,
             report=PrepareReport(**header["report"]),
             fingerprint=header["fingerprint"],
             **arrays,
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise _damaged(folder) from error
     rows = len(store.times)
     whole = (

@@ -78,7 +78,7 @@ class Survey:
 
     def keys(self, chosen: IntArray) -> list[str]:
         """Return the keys at some places in the order of keys."""
-        return self.intake.names.of(self.by_key[chosen])
+        return self.intake.names.of(self.by_key[chosen]).tolist()
 
     def blocks(self) -> Iterator[Block]:
         """Yield all rows, stretch by stretch."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from forecastd.series import IntArray
+from forecastd.series import IntArray, Keys
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,12 @@ class Vocabulary:
 
     series: keys; the code is the index + 1. static: per column its categories, coded alike.
     known: per static column the category of each series, in the order of `series` (None: none).
+    A column of keys (`Keys`) is in order, as those of a store are: it is searched as it is.
     """
 
-    series: tuple[str, ...]
+    series: Sequence[str]
     static: Mapping[str, tuple[str, ...]]
-    known: Mapping[str, tuple[str | None, ...]]
+    known: Mapping[str, Sequence[str | None]]
 
     @classmethod
     def learn(cls, keys: Sequence[str], static: Mapping[str, Sequence[str | None]]) -> Vocabulary:
@@ -30,8 +32,7 @@ class Vocabulary:
             name: tuple(sorted({v for v in values if v is not None}))
             for name, values in static.items()
         }
-        known = {name: tuple(values) for name, values in static.items()}
-        return cls(tuple(keys), categories, known)
+        return cls(keys if isinstance(keys, Keys) else tuple(keys), categories, dict(static))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -46,16 +47,23 @@ class Vocabulary:
         A static value that is not given is the one the series had in training.
         """
         codes = np.zeros((len(keys), len(self.sizes)), np.int64)
-        # Whoever asks for all of them asks once: the table is not kept.
-        table_of_all = self._series_codes if len(keys) < len(self.series) else self._numbered()
-        codes[:, 0] = np.fromiter((table_of_all.get(key, 0) for key in keys), np.int64, len(keys))
-        del table_of_all
+        codes[:, 0] = self._of_keys(keys)
         for place, (name, table) in enumerate(self._static_codes.items(), 1):
             given = (static or {}).get(name) or [None] * len(keys)
             for row, value in enumerate(given):
                 category = value if value is not None else self._of_series(name, codes[row, 0])
                 codes[row, place] = table.get(category, 0) if category is not None else 0
         return codes
+
+    def _of_keys(self, keys: Sequence[str]) -> IntArray:
+        few = len(keys) < len(self.series)
+        if few and isinstance(self.series, Keys):
+            places = [bisect_left(self.series, key) for key in keys]
+            found = [self.series[p : p + 1] == [k] for p, k in zip(places, keys, strict=True)]
+            return np.where(found, np.array(places, np.int64) + 1, 0)
+        # Whoever asks for all of them asks once: the table is not kept.
+        table = self._series_codes if few else self._numbered()
+        return np.fromiter((table.get(key, 0) for key in keys), np.int64, len(keys))
 
     def _of_series(self, name: str, code: int) -> str | None:
         return self.known[name][code - 1] if code else None

@@ -48,7 +48,9 @@ class Walker:
     chunk; it can be read and set to go on elsewhere.
     """
 
-    def __init__(self, network: ForecastNetwork, clocks: Clocks, codes: IntArray) -> None:
+    def __init__(
+        self, network: ForecastNetwork, clocks: Clocks, codes: NDArray[np.integer]
+    ) -> None:
         self.network = network
         self.clocks = clocks
         self.codes = codes
@@ -74,7 +76,7 @@ class Walker:
 
     def _inputs(self, values: FloatArray, times: IntArray, series: IntArray) -> Inputs:
         device = self.network.device
-        codes = np.where(series[:, None] >= 0, self.codes[series], 0)
+        codes = np.where(series[:, None] >= 0, self.codes[series], 0).astype(np.int64)
         return Inputs(
             torch.from_numpy(values).to(device),
             torch.from_numpy(self.clocks(times)).to(device),

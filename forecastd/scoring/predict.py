@@ -7,7 +7,7 @@ the same numbers.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,14 +131,20 @@ def _score(
 
 
 def forecast_table(
-    series: IntArray, keys: list[str], origins: IntArray, values: FloatArray, signature: Signature
+    series: IntArray,
+    keys: Sequence[str],
+    origins: IntArray,
+    values: FloatArray,
+    signature: Signature,
 ) -> pa.Table:
     """Return forecasts as rows: series [n] index into keys, origins [n], values [n, horizon, Q]."""
     horizon = values.shape[1]
     ahead = np.arange(1, horizon + 1)
     schema = output_schema(signature)
     times = signature.frequency.advance(origins[:, None], ahead).reshape(-1)
-    owners = pa.DictionaryArray.from_arrays(pa.array(np.repeat(series, horizon)), pa.array(keys))
+    some, owner = np.unique(series, return_inverse=True)
+    names = pa.array([keys[place] for place in some.tolist()], pa.string())
+    owners = pa.DictionaryArray.from_arrays(pa.array(np.repeat(owner, horizon)), names)
     columns = [
         owners.cast(pa.string()),
         pa.array(times).cast(schema.field(1).type),

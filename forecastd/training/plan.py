@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecastd.config import TrainConfig
 from forecastd.data.lanes import Pieces, Plan, Shape, lane_plan, pieces_of, window_plan
@@ -69,9 +70,20 @@ class Material:
 
     def vocabulary(self) -> Vocabulary:
         """Return the keys and categories of the series that train; all others are unknown."""
-        trained = np.flatnonzero(self.parts.trained).tolist()
-        static = {n: [texts[s] for s in trained] for n, texts in self.store.static.items()}
-        return Vocabulary.learn([self.store.keys[s] for s in trained], static)
+        trained, store = np.flatnonzero(self.parts.trained), self.store
+        if len(trained) == store.series_count:
+            return Vocabulary.learn(store.keys, store.static)
+        static = {name: texts.take(trained) for name, texts in store.static.items()}
+        return Vocabulary.learn(store.keys.take(trained), static)
+
+    def codes(self, vocabulary: Vocabulary) -> NDArray[np.int32]:
+        """Return [S, columns] what its `encode` would for all series of the store, with less."""
+        trained = self.parts.trained
+        codes = np.zeros((len(trained), len(vocabulary.sizes)), np.int32)
+        codes[trained, 0] = np.arange(1, np.count_nonzero(trained) + 1)
+        for place, (name, categories) in enumerate(vocabulary.static.items(), 1):
+            codes[:, place] = self.store.static[name].codes_in(categories, -1) + 1
+        return codes
 
     def validation_deviation(self) -> DoubleArray:
         """Return the deviation of each series of the validation's store; unknown: the median."""
@@ -86,7 +98,7 @@ class Material:
         """Return the segments of the training part."""
         begin, end = self.parts.train_begin, self.parts.train_end
         pieces = pieces_of(self.store, begin, end, end)
-        return pieces.take(pieces.lengths > 1)
+        return pieces.where(pieces.lengths > 1)
 
     def validation_pieces(self, context: int, seed: int) -> Pieces:
         """Return the validation part, each piece led in by `context` earlier rows, as live.
@@ -96,10 +108,10 @@ class Material:
         store, first, end = self.validation
         begin = np.maximum(store.offsets[:-1], first - context)
         found = pieces_of(store, begin, end, end)
-        pieces = found.take(found.end > first[found.series])
-        pieces = pieces.take(np.random.default_rng(seed).permutation(len(pieces)))
-        rows = np.cumsum(pieces.lengths)
-        return pieces.take(np.arange(len(rows)) <= np.sum(rows < VALIDATION_ROWS_MAX))
+        pieces = found.where(found.end > first[found.series])
+        order = np.random.default_rng(seed).permutation(len(pieces))
+        rows = np.cumsum(pieces.lengths[order])
+        return pieces.take(order[: np.searchsorted(rows, VALIDATION_ROWS_MAX) + 1])
 
 
 @dataclass(frozen=True)

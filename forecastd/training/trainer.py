@@ -97,9 +97,8 @@ class Trainer:
         )
         self.progress = state.Progress()
         self.costs = Costs()
-        self.best_weights = self._weights()
-        store = task.material.store
-        codes = task.vocabulary.encode(store.keys, store.static)
+        self.best_weights: dict[str, Tensor] = {}
+        codes = task.material.codes(task.vocabulary)
         self.walker = Walker(self.network, task.clocks, codes)
         quantiles = task.spec.head.quantiles or MEDIAN
         self.quantiles = torch.tensor(quantiles, device=self.network.device)
@@ -138,8 +137,7 @@ class Trainer:
         task, progress = self.task, self.progress
         pace, train = task.pace, task.config.train
         dice = np.random.default_rng([train.seed, progress.epoch])
-        pieces = task.material.training_pieces()
-        plan = pace.planner(pieces, pace.lanes, dice, pace.shape.sequence)
+        plan = pace.planner(task.material.training_pieces(), pace.lanes, dice, pace.shape.sequence)
         extent = extent_of(plan, pace.shape)
         self.costs.padding = extent.padding
         if progress.chunk == 0:
@@ -157,6 +155,8 @@ class Trainer:
             self.costs.waited += chunks.waited
         if progress.chunk < extent.chunks:
             return False
+        del plan
+        self.optimizer.zero_grad()  # no gradient is kept beside what the validation needs
         self._end_epoch(report, started)
         return True
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from forecastd.features.vocabulary import Vocabulary
+from forecastd.series import Keys
 
 LEARNED = Vocabulary.learn(
     ["a", "b", "c"], {"place": ["north", None, "south"], "kind": ["x", "x", "y"]}
@@ -40,3 +41,11 @@ def test_one_vocabulary_without_static_columns() -> None:
     bare = Vocabulary.learn(["only"], {})
     assert bare.sizes == (2,)
     assert bare.encode(["only", "other"]).tolist() == [[1], [0]]
+
+
+def test_a_column_of_keys_is_searched_as_it_is() -> None:
+    texts = ["", "a", "aé", "b", "𝄞"]
+    column, plain = (Vocabulary.learn(keys, {}) for keys in (Keys.of(texts), texts))
+    asked = ["b", "𝄞", "ab", ""]
+    assert column.encode(asked).tolist() == plain.encode(asked).tolist() == [[4], [5], [0], [1]]
+    assert column.encode(texts).tolist() == plain.encode(texts).tolist()
