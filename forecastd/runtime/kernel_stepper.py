@@ -13,6 +13,7 @@ import numpy as np
 
 from forecastd.artifact import Artifact
 from forecastd.runtime.kernels import step as kernels
+from forecastd.runtime.kernels.compiling import direct
 from forecastd.runtime.kernels.program import Batch, Program, new_arena, unsupported
 from forecastd.runtime.kernels.table import FORECAST_STEPS, LATE, NO_SLOT, REPEAT
 from forecastd.runtime.stepper import StepResult, claim_rows
@@ -57,7 +58,7 @@ class KernelStepper:
         self._stepped = np.empty(0, np.int64)
         if latency:
             self._make_ahead(series_max)
-        kernels.step(self.programs[0].table, 0)
+        self._step = direct(kernels.step)
 
     def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""
@@ -151,10 +152,10 @@ class KernelStepper:
             program.rows[: len(share)] = share
             program.counts[:] = 0
         others = [
-            self._others.submit(kernels.step, program.table, len(share))
+            self._others.submit(self._step, program.table, len(share))
             for program, share in zip(programs[1:], shares[1:], strict=True)
         ]
-        kernels.step(programs[0].table, len(shares[0]))
+        self._step(programs[0].table, len(shares[0]))
         for other in others:
             other.result()
         counts: IntArray = np.sum([program.counts for program in programs], 0)

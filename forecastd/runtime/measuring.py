@@ -209,6 +209,7 @@ class KernelTurns:
     def __init__(self, artifact: Artifact, batch: int, *, latency: bool = False) -> None:
         from forecastd.runtime.kernel_stepper import KernelStepper
         from forecastd.runtime.kernels import step as kernels
+        from forecastd.runtime.kernels.compiling import direct
 
         self._stepper = KernelStepper(artifact, batch, threads=1, latency=latency)
         self._feed = Feed(artifact, batch)
@@ -220,8 +221,8 @@ class KernelTurns:
         self._stepper.step(self._feed.batch())
         ours.slots[:batch], _ = self._stepper.arena.claim(self._feed.keys)
         program.rows[:batch] = np.arange(batch)
-        self._make_ahead = partial(kernels.ahead, program.table, batch) if latency else None
-        self._call = partial(kernels.step, program.table, batch)
+        self._make_ahead = partial(direct(kernels.ahead), program.table, batch) if latency else None
+        self._call = partial(direct(kernels.step), program.table, batch)
 
     def turn(self, calls_min: int) -> Turn:
         """Return the step of all series."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
 from forecastd.compiled import compiled
+from forecastd.series import IntArray
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -33,3 +34,14 @@ def entry(make: Callable[[int], _Function]) -> _Function:
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
     return compiled(make(int.from_bytes(digest[:7], "little")))
+
+
+def direct(entry_point: Callable[..., None]) -> Callable[[IntArray, int], None]:
+    """Return an entry as a plain function of a table and a count, compiled if need be.
+
+    The types of arguments are then not looked at in each call, which takes as long as a small step.
+    """
+    function: Any = entry_point
+    kinds = (numba.types.Array(numba.types.int64, 1, "C"), numba.types.int64)
+    function.compile(kinds)
+    return cast("Callable[[IntArray, int], None]", function.get_overload(kinds))

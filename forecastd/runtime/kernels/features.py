@@ -76,60 +76,82 @@ def encode(p: IntArray, block: int, inputs: int) -> None:
     row = read_i64(block, BLOCK_ROW_AT)
     values = read_i64(block, BLOCK_VALUES_AT)
     channels = p[CHANNELS]
-    fresh = read_f64(row + p[SEEN_OFFSET], 0) == 0.0
+    seen, latest = row + p[SEEN_OFFSET], row + p[LATEST_OFFSET]
+    trackers = row + p[MEAN_OFFSET], row + p[VARIANCE_OFFSET]
+    rates = read_f64(p[RATES_AT], 0), read_f64(p[RATES_AT], 1)
+    fresh = read_f64(seen, 0) == 0.0
     for channel in range(channels):
-        _encode_channel(p, row, channel, read_f32(values, channel), inputs)
+        value = read_f32(values, channel)
+        scaled = moved = is_observed = np.float32(0)
+        if math.isfinite(value):
+            exact, before = np.float64(value), read_f64(seen, channel)
+            write_f64(seen, channel, before + 1.0)
+            location, width = _track(trackers, rates, channel, exact, before + 1.0)
+            per_width = 1.0 / width
+            scaled = np.float32((exact - location) * per_width)
+            if before > 0.0:
+                moved = np.float32((exact - np.float64(read_f32(latest, channel))) * per_width)
+            write_f32(latest, channel, value)
+            is_observed = np.float32(1)
+        write_f32(inputs, channel, scaled)
+        write_f32(inputs, channels + channel, moved)
+        write_f32(inputs, 2 * channels + channel, is_observed)
     place = inputs + 4 * 3 * channels
     _write_clocks(p, read_i64(block, BLOCK_TIME), place)
-    place += 8 * p[CLOCKS]
-    width = p[EMBEDDING]
-    if width > 0:
-        for column in range(p[COLUMNS]):
-            code = read_i64(row + p[CODES_OFFSET], column)
-            table = read_i64(p[EMBEDDINGS_AT], column)
-            copy_floats(table + 4 * width * code, place, width)
-            place += 4 * width
+    if p[EMBEDDING] > 0:
+        _write_embeddings(p, row, place + 8 * p[CLOCKS])
     if p[LAGS] > 0:
-        _push_lag(row + p[RING_OFFSET], p[LAGS], read_f32(row + p[LATEST_OFFSET], 0), fresh)
+        _push_lag(row + p[RING_OFFSET], p[LAGS], read_f32(latest, 0), fresh)
 
 
 @part
-def _encode_channel(p: IntArray, row: int, channel: int, value: Any, inputs: int) -> None:
-    """Track one channel and write its scaled value, its difference and whether it was observed."""
-    channels = p[CHANNELS]
-    observed = math.isfinite(value)
-    seen = read_f64(row + p[SEEN_OFFSET], channel)
-    latest = row + p[LATEST_OFFSET]
-    before = np.float64(read_f32(latest, channel))
-    scaled = moved = np.float32(0)
-    if observed:
-        _track(p, row, channel, np.float64(value), seen + 1.0)
-        location, width = scale_of(p, row, channel)
-        per_width = 1.0 / width
-        scaled = np.float32((np.float64(value) - location) * per_width)
-        if seen > 0.0:
-            moved = np.float32((np.float64(value) - before) * per_width)
-        write_f32(latest, channel, value)
-    write_f32(inputs, channel, scaled)
-    write_f32(inputs, channels + channel, moved)
-    write_f32(inputs, 2 * channels + channel, np.float32(1 if observed else 0))
+def _write_embeddings(p: IntArray, row: int, place: int) -> None:
+    """Write the numbers of each category code of a series."""
+    width = p[EMBEDDING]
+    for column in range(p[COLUMNS]):
+        code = read_i64(row + p[CODES_OFFSET], column)
+        copy_floats(read_i64(p[EMBEDDINGS_AT], column) + 4 * width * code, place, width)
+        place += 4 * width
 
 
 @part
-def _track(p: IntArray, row: int, channel: int, value: Any, count: int) -> None:
-    """Move mean and variance of both trackers; see RunningScale.unroll."""
-    write_f64(row + p[SEEN_OFFSET], channel, count)
-    for tracker in range(_TRACKERS):
-        index = _TRACKERS * channel + tracker
-        mean = read_f64(row + p[MEAN_OFFSET], index)
-        variance = read_f64(row + p[VARIANCE_OFFSET], index)
-        weight = read_f64(p[RATES_AT], tracker)
-        if count * weight < 1.0:
-            weight = 1.0 / count
-        difference = value - mean
-        move = weight * difference
-        write_f64(row + p[MEAN_OFFSET], index, mean + move)
-        write_f64(row + p[VARIANCE_OFFSET], index, (variance + move * difference) * (1.0 - weight))
+def _track(
+    trackers: tuple[int, int],
+    rates: tuple[float, float],
+    channel: int,
+    value: float,
+    count: float,
+) -> tuple[float, float]:
+    """Move mean and variance of both trackers of a channel; return its location and spread.
+
+    See RunningScale.unroll. trackers: addresses of means and variances.
+    """
+    fast, slow = _TRACKERS * channel, _TRACKERS * channel + 1
+    location, deviation = _move(trackers, fast, rates[0], value, count)
+    _, slower = _move(trackers, slow, rates[1], value, count)
+    return location, spread_of(location, deviation, slower)
+
+
+@part
+def _move(
+    trackers: tuple[int, int], index: int, rate: float, value: float, count: float
+) -> tuple[float, float]:
+    """Move one tracker; return its mean and standard deviation."""
+    mean, variance = read_f64(trackers[0], index), read_f64(trackers[1], index)
+    weight = rate if count * rate >= 1.0 else 1.0 / count
+    difference = value - mean
+    move = weight * difference
+    mean += move
+    variance = (variance + move * difference) * (1.0 - weight)
+    write_f64(trackers[0], index, mean)
+    write_f64(trackers[1], index, variance)
+    return mean, math.sqrt(variance)
+
+
+@part
+def spread_of(location: float, fast: float, slow: float) -> float:
+    """Return the spread of a channel from the deviations of both trackers."""
+    return fast + SLOW_SHARE * slow + (abs(location) * _FLOOR_SHARE + _FLOOR)
 
 
 @part
@@ -138,9 +160,10 @@ def scale_of(p: IntArray, row: int, channel: int) -> tuple[float, float]:
     location = read_f64(row + p[MEAN_OFFSET], _TRACKERS * channel)
     if read_f64(row + p[SEEN_OFFSET], channel) == 0.0:
         return location, 1.0
-    fast = math.sqrt(read_f64(row + p[VARIANCE_OFFSET], _TRACKERS * channel))
-    slow = math.sqrt(read_f64(row + p[VARIANCE_OFFSET], _TRACKERS * channel + 1))
-    return location, fast + SLOW_SHARE * slow + (abs(location) * _FLOOR_SHARE + _FLOOR)
+    variances = row + p[VARIANCE_OFFSET]
+    fast = math.sqrt(read_f64(variances, _TRACKERS * channel))
+    slow = math.sqrt(read_f64(variances, _TRACKERS * channel + 1))
+    return location, spread_of(location, fast, slow)
 
 
 @part

@@ -115,17 +115,19 @@ def _run_many(p: IntArray, words: int, count: int) -> None:
     for unit in range(0, hidden, LANES):
         done = 0
         while done < count:
-            values = buffer + 4 * done * stride
-            rows = 1
+            values, out = buffer + 4 * done * stride, gates + 4 * PANEL * done
             if count - done >= TILE_ROWS:
-                rows = TILE_ROWS
-                tile_of_rows(weights, panel_bytes, bias, values, stride, depth, gates)
+                tile_of_rows(weights, panel_bytes, bias, values, stride, depth, out)
+                done += TILE_ROWS
             else:
-                tile_of_one(weights, panel_bytes, bias, values, stride, depth, gates)
-            for place in range(rows):
-                of_row = block + 8 * BLOCK_WORDS * (done + place)
-                _advance_units(of_row, unit, hidden - unit, gates + 4 * PANEL * place, tail)
-            done += rows
+                tile_of_one(weights, panel_bytes, bias, values, stride, depth, out)
+                done += 1
+        for place in range(count):
+            of_row = block + 8 * BLOCK_WORDS * place
+            _update_cells(of_row, unit, hidden - unit, gates + 4 * PANEL * place, tail)
+        for place in range(count):
+            of_row = block + 8 * BLOCK_WORDS * place
+            _write_outputs(of_row, unit, hidden - unit, gates + 4 * PANEL * place, tail)
         weights += panel_bytes
         bias += 4 * PANEL
 
@@ -156,47 +158,61 @@ def _run_one(p: IntArray, words: int) -> None:
         else:
             tile_of_one(weights, panel_bytes, start, values, 0, depth - skipped, gates)
         for panel in range(panels):
-            _advance_units(block, unit, hidden - unit, gates + 4 * PANEL * panel, tail)
+            of_panel = gates + 4 * PANEL * panel
+            _update_cells(block, unit, hidden - unit, of_panel, tail)
+            _write_outputs(block, unit, hidden - unit, of_panel, tail)
             unit += LANES
         weights += panels * panel_bytes
         start += 4 * panels * PANEL
 
 
 @part
-def _advance_units(block: int, unit: int, units: int, gates: int, tail: int) -> None:
-    """Advance LANES units of the series of a block's row, or the last few, from their gates."""
+def _update_cells(block: int, unit: int, units: int, gates: int, tail: int) -> None:
+    """Update LANES cells of the series of a block's row, or the last few, from their gates."""
+    cell = read_i64(block, BLOCK_CELL_AT) + 4 * unit
+    if units >= LANES:
+        store(cell, _lstm_cell(gates, load(cell)))
+        return
+    copy_floats(cell, tail, units)
+    store(tail, _lstm_cell(gates, load(tail)))
+    copy_floats(tail, cell, units)
+
+
+@part
+def _write_outputs(block: int, unit: int, units: int, gates: int, tail: int) -> None:
+    """Write LANES hidden states, or the last few, from their cells, and hand them on.
+
+    A pass of its own: what a cell needs is one long chain, and two short ones overlap better.
+    """
     cell = read_i64(block, BLOCK_CELL_AT) + 4 * unit
     memory = read_i64(block, BLOCK_HIDDEN_AT) + 4 * unit
     output = read_i64(block, BLOCK_OUTPUT_AT) + 4 * unit
     if units >= LANES:
-        hidden = _lstm(gates, cell)
+        hidden = _lstm_hidden(gates, load(cell))
         store(memory, hidden)
         store(output, hidden)
         return
     copy_floats(cell, tail, units)
-    store(tail + VECTOR_BYTES, _lstm(gates, tail))
-    copy_floats(tail, cell, units)
-    copy_floats(tail + VECTOR_BYTES, memory, units)
-    copy_floats(tail + VECTOR_BYTES, output, units)
+    store(tail, _lstm_hidden(gates, load(tail)))
+    copy_floats(tail, memory, units)
+    copy_floats(tail, output, units)
 
 
 @part
-def _lstm(gates: int, cell: int) -> Vector:
-    """Update LANES cells in place and return their hidden states.
-
-    Gate order i, f, g, o, of which i, f and o come halved.
-
-    c = f c + i g and h = o tanh(c), each over a common denominator.
-    """
+def _lstm_cell(gates: int, cell: Vector) -> Vector:
+    """Return f c + i g, over one denominator. Gate order i, f, g, o; i, f and o come halved."""
     i, i_under = sigmoid_of_twice(load(gates))
     f, f_under = sigmoid_of_twice(load(gates + VECTOR_BYTES))
     g, g_under = tanh_parts(load(gates + 2 * VECTOR_BYTES))
-    o, o_under = sigmoid_of_twice(load(gates + 3 * VECTOR_BYTES))
     new, new_under = i * g, i_under * g_under
-    both = fma(f * load(cell), new_under, new * f_under)
-    state = both / (f_under * new_under)
-    store(cell, state)
-    t, t_under = tanh_parts(state)
+    return fma(f * cell, new_under, new * f_under) / (f_under * new_under)
+
+
+@part
+def _lstm_hidden(gates: int, cell: Vector) -> Vector:
+    """Return o tanh(c), over one denominator."""
+    o, o_under = sigmoid_of_twice(load(gates + 3 * VECTOR_BYTES))
+    t, t_under = tanh_parts(cell)
     return (o * t) / (o_under * t_under)
 
 

@@ -13,7 +13,7 @@ from forecastd.features.spec import scale_rates
 from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.kernels import table as t
-from forecastd.runtime.kernels.tiles import PANEL, TILE_ROWS
+from forecastd.runtime.kernels.tiles import PANEL
 from forecastd.runtime.kernels.vectors import LANES
 from forecastd.runtime.stepper import CODES
 from forecastd.series import NEVER, FloatArray, Frequency, IntArray, Signature
@@ -242,7 +242,7 @@ class Program:
             t.HEAD_ROWS_AT: np.zeros(rows, np.int64),
             t.LOCATION_AT: np.zeros(rows, np.float64),
             t.SPREAD_AT: np.zeros(rows, np.float64),
-            t.GATES_AT: np.zeros(max(TILE_ROWS, 2) * PANEL, np.float32),
+            t.GATES_AT: np.zeros(t.BLOCK_ROWS * PANEL, np.float32),
             t.TAIL_AT: np.zeros(2 * LANES, np.float32),
             t.CLOCK_CACHE_AT: cached,
             t.NOTHING_AT: np.full(features.channels, np.nan, np.float32),
