@@ -5,8 +5,10 @@ No compiler is needed on the user's machine, and the code is kept on disk for th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding
@@ -52,6 +54,16 @@ def compiled(function: _Function) -> _Function:
     except RuntimeError:  # numba found no place for it
         made._cache = _NoCache()
     return cast("_Function", made)
+
+
+def compiled_until_changed(make: Callable[[int], _Function], sources: Iterable[Path]) -> _Function:
+    """Compile a function, and keep it on disk until any of the source files changes.
+
+    make: takes a number that the function mentions and returns the function. numba keys its cache
+    by the function's own code and such numbers, and does not see a change in what it calls.
+    """
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
+    return compiled(make(int.from_bytes(digest[:7], "little")))
 
 
 def inlined(function: _Function) -> _Function:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from forecastd.compiled import compiled
+from forecastd.compiled import compiled_until_changed
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -29,15 +28,10 @@ inlined: Callable[[_Function], _Function] = _compile(nogil=True, forceinline=Tru
 
 
 def entry(make: Callable[[int], _Function]) -> _Function:
-    """Compile what Python calls, and keep it on disk until a compiled part of a codec changes.
-
-    make: takes a number that the function mentions and returns the function. numba keys its cache
-    by the entry's own code and such numbers, and does not see a change in what the entry calls.
-    """
+    """Compile what Python calls, until a compiled part changes; see compiled_until_changed."""
     folder = Path(__file__).parent
-    sources = [folder / f"codec_{name}.py" for name in ("compiled", "print", "scan", "stamps")]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
-    return compiled(make(int.from_bytes(digest[:7], "little")))
+    names = ("compiled", "print", "scan", "stamps")
+    return compiled_until_changed(make, [folder / f"codec_{name}.py" for name in names])
 
 
 def _bare(_typing: Any, array: Any) -> Any:
