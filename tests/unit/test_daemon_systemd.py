@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_the_unit_runs_commands_that_exist(project: Path) -> None:
     used = [line.split()[1] for line in text.splitlines() if line.startswith("ExecStart")]
     assert used == ["check", "run"]
     assert set(used) <= set(get_command(app).commands)
+
+
+def test_machine_code_is_kept_where_the_unit_may_write(project: Path) -> None:
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.read(project / "systemd/forecastd.service")
+    service = unit["Service"]
+    assert service["ProtectSystem"] == "strict"
+    folder = f"/var/cache/{service['CacheDirectory']}"
+    assert service["Environment"] == f"NUMBA_CACHE_DIR={folder}"
 
 
 class Manager:
