@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 
-from forecastd.compiled import compiled
+from forecastd.compiled import compiled_until_changed
 from forecastd.series import IntArray
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -26,14 +25,11 @@ def section(function: _Function) -> _Function:
 
 
 def entry(make: Callable[[int], _Function]) -> _Function:
-    """Compile what Python calls, and keep it on disk until any source of the kernels changes.
+    """Compile what Python calls, until any source of the kernels changes.
 
-    make: takes a number that the function mentions and returns the function. numba keys its cache
-    by the entry's own code and such numbers, and does not see a change in what the entry calls.
+    See compiled_until_changed.
     """
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
-    return compiled(make(int.from_bytes(digest[:7], "little")))
+    return compiled_until_changed(make, sorted(Path(__file__).parent.glob("*.py")))
 
 
 def direct(entry_point: Callable[..., None]) -> Callable[[IntArray, int], None]:
