@@ -99,6 +99,8 @@ class Arena:
         before = self._table.end
         spare = len(column) if self.evicted is not None else 0
         slots = self._table.claim(column, self.series_max + spare)
+        if self.evicted is None and self._table.end == before:
+            return slots, np.empty(0, np.int64)
         fresh = np.flatnonzero(slots >= before)
         new = fresh[np.unique(slots[fresh], return_index=True)[1]]
         live = slots[(slots >= 0) & (slots < self.series_max)]

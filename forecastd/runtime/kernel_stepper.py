@@ -55,6 +55,7 @@ class KernelStepper:
         for _ in range(1, threads or len(os.sched_getaffinity(0))):
             self.programs.append(Program(artifact, self.arena, self.batch, self.programs[0]))
         self._others = ThreadPoolExecutor(max(1, len(self.programs) - 1), "step")
+        self._places = np.arange(self.batch.capacity)
         self._stepped = np.empty(0, np.int64)
         if latency:
             self._make_ahead(series_max)
@@ -77,9 +78,8 @@ class KernelStepper:
             status[part], given[part] = self.batch.status[:size], self.batch.given[:size]
             values.append(self._given(size))
         self._stepped = slots
-        unused = np.flatnonzero(status)
-        refused = [(int(row), _REFUSED[int(status[row])]) for row in unused]
-        forecasts = self._forecasts(batch, values, np.flatnonzero(given))
+        refused = [(int(row), _REFUSED[int(status[row])]) for row in status.nonzero()[0]]
+        forecasts = self._forecasts(batch, values, given.nonzero()[0])
         return StepResult(forecasts, refused, filled, resets, slots)
 
     def forecast(self, slots: IntArray) -> ForecastBatch:
@@ -135,7 +135,7 @@ class KernelStepper:
     def _choose(self, slots: IntArray) -> None:
         """Put slots into the batch for the first program."""
         self.batch.slots[: len(slots)] = slots
-        self.programs[0].rows[: len(slots)] = np.arange(len(slots))
+        self.programs[0].rows[: len(slots)] = self._places[: len(slots)]
 
     def _run(self, slots: IntArray, batch: ObservationBatch, part: slice) -> IntArray:
         """Step one stretch of a batch; return how many steps were filled in and series reset."""
@@ -143,11 +143,14 @@ class KernelStepper:
         ours = self.batch
         ours.slots[:size], ours.times[:size] = slots, batch.times[part]
         ours.values[:size] = batch.values[part]
-        threads = min(len(self.programs), max(1, size // ROWS_PER_THREAD))
+        threads = min(len(self.programs), size // ROWS_PER_THREAD)
+        if threads <= 1:
+            only = self.programs[0]
+            only.rows[:size], only.counts[:] = self._places[:size], 0
+            self._step(only.table, size)
+            return only.counts
         programs = self.programs[:threads]
-        shares = [np.arange(size)]
-        if threads > 1:
-            shares = [np.flatnonzero(slots % threads == number) for number in range(threads)]
+        shares = [np.flatnonzero(slots % threads == number) for number in range(threads)]
         for program, share in zip(programs, shares, strict=True):
             program.rows[: len(share)] = share
             program.counts[:] = 0
