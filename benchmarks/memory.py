@@ -1,8 +1,8 @@
 """Peak memory of preparing and training one epoch: m5, and m5 repeated under other names.
 
 Usage: memory.py [--inputs FOLDER] [--times 1 8] [--orders sorted shuffled] [--memory MiB ...].
-Each run is a process of its own that prepares and then trains a whole epoch of the smallest useful
-network. Only memory that is not a file's (RssAnon) counts: pages of the mapped store can be dropped
+Each run is a process of its own that prepares and then trains the smallest useful network: a whole
+epoch of the input in order and the first budget, STEPS steps otherwise. Only memory that is not a file's (RssAnon) counts: pages of the mapped store can be dropped
 at will. Inputs that FOLDER has (sorted8.parquet, ...) are not made again. Seconds are those of a
 machine that may be shared; memory does not suffer from that.
 """
@@ -24,6 +24,7 @@ from prepare import M5, SAMPLE_S, repeated_frames, rss_anon_mb, shuffled, write
 
 ORDERS = ("sorted", "shuffled")
 HIDDEN, HORIZON = 8, 4
+STEPS = 100
 
 
 class Peaks:
@@ -41,7 +42,7 @@ class Peaks:
             self.found[stage] = max(self.found.get(stage, 0.0), now)
 
 
-def once(path: Path, memory_mib: int | None) -> dict[str, Any]:
+def once(path: Path, memory_mib: int, *, whole: bool) -> dict[str, Any]:
     """Prepare a file and train one epoch in this process; return peaks in MB and seconds."""
     peaks = Peaks()
     from forecastd.config import (
@@ -62,14 +63,14 @@ def once(path: Path, memory_mib: int | None) -> dict[str, Any]:
         model=ModelSettings(hidden=HIDDEN, horizon=HORIZON),
         train=TrainSettings(epochs=1, batch=256, threads=1),
     )
-    budget = None if memory_mib is None else memory_mib << 20
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         started = time.perf_counter()
         peaks.stage = "prepare"
-        ready = start_run(config, Path(folder), Path(folder) / "runs", Preparing(budget))
+        ready = start_run(config, Path(folder), Path(folder) / "runs", Preparing(memory_mib << 20))
         prepared = time.perf_counter()
         peaks.stage = "train"
-        done = train(ready, lambda _: None, lambda: False)
+        progress = ready.trainer.progress
+        done = train(ready, lambda _: None, lambda: not whole and progress.steps >= STEPS)
         trained = time.perf_counter()
         return {
             "rows": ready.store.report.rows_read,
@@ -101,9 +102,10 @@ def main() -> None:
     parser.add_argument("--orders", nargs="*", choices=ORDERS, default=list(ORDERS))
     parser.add_argument("--memory", type=int, nargs="*", default=[1024, 512], help="MiB")
     parser.add_argument("--one", type=Path)
+    parser.add_argument("--whole", action="store_true", help="with --one")
     chosen = parser.parse_args()
     if chosen.one:
-        print(json.dumps(once(chosen.one, chosen.memory[0])))
+        print(json.dumps(once(chosen.one, chosen.memory[0], whole=chosen.whole)))
         return
     if not M5.exists():
         print(f"skipped: {M5} is not there")
@@ -113,9 +115,11 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = chosen.inputs or Path(name)
-        for order, memory, times in product(chosen.orders, chosen.memory, chosen.times):
+        for memory, order, times in product(chosen.memory, chosen.orders, chosen.times):
             path = input_for(folder, order, times)
             command = [sys.executable, __file__, "--one", str(path), "--memory", str(memory)]
+            whole = order == ORDERS[0] and memory == chosen.memory[0]
+            command += ["--whole"] if whole else []
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
             rows.append({"times": times, "order": order, "memory_mib": memory} | found)

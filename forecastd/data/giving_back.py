@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from dataclasses import dataclass
 
 CALLS = 16
@@ -24,6 +25,8 @@ class GivingBack:
 
 
 def give_back() -> None:
-    """Hand back what is free on the heap, where the allocator is glibc."""
+    """Hand back what is free on the heap, where the allocator is glibc, and what arrow keeps."""
+    if pyarrow := sys.modules.get("pyarrow"):
+        pyarrow.default_memory_pool().release_unused()
     if _trim is not None:
         _trim(0)

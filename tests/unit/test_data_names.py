@@ -9,9 +9,11 @@ from forecastd.data.names import CHUNKS_MAX, Names
 KEYS = st.lists(st.text(alphabet="aZé𝄞_0", max_size=3), max_size=30)
 
 
-@given(st.lists(KEYS, max_size=2 * CHUNKS_MAX), st.booleans())
-def test_keys_are_numbered_as_they_first_appear(batches: list[list[str]], in_order: bool) -> None:
-    names, numbers = Names(), {}
+@given(st.lists(KEYS, max_size=2 * CHUNKS_MAX), st.booleans(), st.sampled_from([2, 64]))
+def test_keys_are_numbered_as_they_first_appear(
+    batches: list[list[str]], in_order: bool, hash_bits: int
+) -> None:
+    names, numbers = Names(hash_bits), {}
     for batch in batches:
         keys = sorted(set(batch)) if in_order else batch
         known = len(names)
