@@ -2,9 +2,10 @@
 
 Usage: memory.py [--inputs FOLDER] [--times 1 8] [--orders sorted shuffled] [--memory MiB ...].
 Each run is a process of its own that prepares and then trains the smallest useful network: a whole
-epoch of the input in order and the first budget, STEPS steps otherwise. Only memory that is not a file's (RssAnon) counts: pages of the mapped store can be dropped
-at will. Inputs that FOLDER has (sorted8.parquet, ...) are not made again. Seconds are those of a
-machine that may be shared; memory does not suffer from that.
+epoch of the input in order and the first budget, STEPS steps otherwise. Only memory that is not a
+file's (RssAnon) counts: pages of the mapped store can be dropped at will. Inputs that FOLDER has
+(sorted8.parquet, ...) are not made again. Seconds are those of a machine that may be shared; memory
+does not suffer from that.
 """
 
 from __future__ import annotations
