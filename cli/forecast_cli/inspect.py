@@ -16,12 +16,19 @@ def inspect(
     from forecast_cli.output import print_json, print_table
     from forecastd import artifact
     from forecastd.artifact import signature_to_json
-    from forecastd.runtime.torch_stepper import TorchStepper
+    from forecastd.runtime.kernels.program import new_arena, unsupported
+    from forecastd.runtime.kernels.vectors import LANES
 
     trained = artifact.load(model)
     signature = trained.signature
     weights = sum(array.size for array in trained.weights.values())
-    row_bytes = TorchStepper(trained, 1).arena.layout.itemsize
+    without = unsupported(trained.spec)
+    if without is None:
+        row_bytes = new_arena(trained.spec, 1).layout.itemsize
+    else:
+        from forecastd.runtime.torch_stepper import TorchStepper
+
+        row_bytes = TorchStepper(trained, 1).arena.layout.itemsize
     facts = {
         "digest": trained.digest,
         "signature": signature_to_json(signature),
@@ -30,6 +37,7 @@ def inspect(
         "series_in_training": len(trained.vocabulary.series),
         "weights": weights,
         "state_bytes_per_series": row_bytes,
+        "stepped_by": "torch" if without else "kernels",
         "metrics": trained.metrics,
         "made_by": {k: v for k, v in trained.provenance.items() if k != "config"},
     }
@@ -50,6 +58,12 @@ def inspect(
         ["head", f"{trained.spec.head.kind}, highway of {trained.spec.head.lags} lags"],
         ["weights", f"{weights:,}"],
         ["state", f"{row_bytes:,} bytes per series"],
+        [
+            "stepped by",
+            f"torch on the CPU too: no kernel for {without}"
+            if without
+            else f"compiled kernels on the CPU, {LANES} numbers at a time, any batch alike",
+        ],
         ["trained on", f"{len(trained.vocabulary.series):,} series"],
         *([name.replace("_", " "), str(value)] for name, value in trained.metrics.items()),
         ["digest", trained.digest],
