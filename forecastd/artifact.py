@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -43,7 +43,6 @@ if TYPE_CHECKING:  # reading a model does not need it
 FORMAT = 1
 WEIGHTS_BYTES_MAX = 512 << 20
 JSON_BYTES_MAX = 256 << 20
-SERIES_AT_ONCE = 4096
 EXAMPLE_TOLERANCE = 1e-3
 """Of the example's range. Kernels differ between machines in the last bits, no more."""
 
@@ -109,8 +108,8 @@ def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
     arrays = {n: np.ascontiguousarray(a) for n, a in (artifact.weights | statistics).items()}
     with publish_folder(folder) as staging:
         (staging / "weights.safetensors").write_bytes(save_arrays(arrays))
-        vocabulary = artifact.vocabulary
-        _write_vocabulary(staging / "series.json", vocabulary)
+        with (staging / "series.json").open("w", encoding="utf-8") as file:
+            file.writelines(artifact.vocabulary.json_parts())
         expected = run_example(artifact, example)
         content = {
             "key": example.key,
@@ -320,26 +319,6 @@ def _digest(model: dict[str, Any]) -> str:
 
 def _nullable(values: FloatArray) -> list[list[float | None]]:
     return [[float(v) if np.isfinite(v) else None for v in row] for row in values]
-
-
-def _write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
-    """Write series and categories as one JSON object, some series at a time."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write('{"series": ')
-        file.writelines(_list_text(vocabulary.series))
-        file.write(f', "static": {json.dumps(dict(vocabulary.static))}, "known": {{')
-        for place, (name, values) in enumerate(vocabulary.known.items()):
-            file.write(f"{', ' if place else ''}{json.dumps(name)}: ")
-            file.writelines(_list_text(values))
-        file.write("}}\n")
-
-
-def _list_text(values: Sequence[str | None]) -> Iterator[str]:
-    yield "["
-    for first in range(0, len(values), SERIES_AT_ONCE):
-        part = json.dumps(list(values[first : first + SERIES_AT_ONCE]))
-        yield (", " if first else "") + part[1:-1]
-    yield "]"
 
 
 def _write_json(path: Path, content: object, indent: int | None = None) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from forecastd.series import IntArray, Keys
+
+SERIES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,16 @@ class Vocabulary:
                 codes[row, place] = table.get(category, 0) if category is not None else 0
         return codes
 
+    def json_parts(self) -> Iterator[str]:
+        """Yield series and categories as the text of one JSON object, some series at a time."""
+        yield '{"series": '
+        yield from _list_parts(self.series)
+        yield f', "static": {json.dumps(dict(self.static))}, "known": {{'
+        for place, (name, values) in enumerate(self.known.items()):
+            yield f"{', ' if place else ''}{json.dumps(name)}: "
+            yield from _list_parts(values)
+        yield "}}\n"
+
     def _of_keys(self, keys: Sequence[str]) -> IntArray:
         few = len(keys) < len(self.series)
         if few and isinstance(self.series, Keys):
@@ -78,3 +91,11 @@ class Vocabulary:
     @cached_property
     def _static_codes(self) -> dict[str, dict[str, int]]:
         return {n: {v: c for c, v in enumerate(vs, 1)} for n, vs in self.static.items()}
+
+
+def _list_parts(values: Sequence[str | None]) -> Iterator[str]:
+    yield "["
+    for first in range(0, len(values), SERIES_AT_ONCE):
+        part = json.dumps(list(values[first : first + SERIES_AT_ONCE]))
+        yield (", " if first else "") + part[1:-1]
+    yield "]"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from forecastd.features.vocabulary import Vocabulary
+import json
+
+from forecastd.features.vocabulary import SERIES_AT_ONCE, Vocabulary
 from forecastd.series import Keys
 
 LEARNED = Vocabulary.learn(
@@ -41,6 +43,17 @@ def test_one_vocabulary_without_static_columns() -> None:
     bare = Vocabulary.learn(["only"], {})
     assert bare.sizes == (2,)
     assert bare.encode(["only", "other"]).tolist() == [[1], [0]]
+
+
+def test_its_json_is_that_of_the_whole() -> None:
+    keys = [f"{number:05}ü" for number in range(2 * SERIES_AT_ONCE + 1)]
+    known = {"place": ["north", None, *keys[2:]], "kind": [None] * len(keys)}
+    found = Vocabulary.learn(Keys.of(keys), known)
+    whole = {"series": keys, "static": dict(found.static), "known": known}
+    assert "".join(found.json_parts()) == json.dumps(whole) + "\n"
+    assert "".join(Vocabulary.learn([], {}).json_parts()) == (
+        '{"series": [], "static": {}, "known": {}}\n'
+    )
 
 
 def test_a_column_of_keys_is_searched_as_it_is() -> None:
