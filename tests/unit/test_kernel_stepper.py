@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import HOUR_US, START_US, model
 from networks import SPECS, network
+from numba.core.runtime import _nrt_python, rtsys
 
 from forecastd.artifact import Artifact
 from forecastd.features.spec import FeatureSpec
@@ -18,7 +19,7 @@ from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.kernel_stepper import KernelStepper, unsupported
 from forecastd.runtime.stepper import Stepper
 from forecastd.runtime.torch_stepper import TorchStepper
-from forecastd.series import ForecastBatch, Frequency, Keys, ObservationBatch
+from forecastd.series import ForecastBatch, Frequency, IntArray, Keys, ObservationBatch
 
 SERIES = 30
 QUANTILES = (0.05, 0.2, 0.5, 0.9)
@@ -273,3 +274,28 @@ def test_a_row_that_others_wrote_is_made_ahead_anew() -> None:
         rows = np.array([row])
         one = ObservationBatch(second.keys.take(rows), second.times[rows], second.values[rows])
         _same(ahead.step(one).forecasts, plain.step(one).forecasts)
+
+
+def test_a_step_is_one_call_that_allocates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepper = KernelStepper(model(), SERIES, 1)
+    stepper.step(_observations(1, 200))
+    _nrt_python.memsys_enable_stats()
+    calls = []
+    step = stepper._step
+
+    def counted(table: IntArray, count: int) -> None:
+        before = rtsys.get_allocation_stats()
+        step(table, count)
+        assert rtsys.get_allocation_stats() == before
+        calls.append(count)
+
+    monkeypatch.setattr(stepper, "_step", counted)
+    stepper.step(_observations(2, 200, start=9))
+    assert calls == [200]
+    capacity = stepper.batch.capacity
+    keys = Keys.of([f"s{number % SERIES}" for number in range(capacity + 5)])
+    times = START_US + HOUR_US * (100 + np.arange(capacity + 5) // SERIES)
+    values = np.ones((capacity + 5, 2), np.float32)
+    stepper.step(ObservationBatch(keys, times, values))
+    _nrt_python.memsys_disable_stats()
+    assert calls == [200, capacity, 5]
