@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,22 +48,24 @@ def _files() -> list[Path]:
     return sorted(path for path in found if "__pycache__" not in path.parts)
 
 
-def _texts() -> Iterator[tuple[str, str]]:
+@cache
+def _texts() -> list[tuple[str, str]]:
+    found = []
     for path in _files():
         try:
-            yield _name(path), path.read_text(encoding="utf-8")
+            found.append((_name(path), path.read_text(encoding="utf-8")))
         except UnicodeDecodeError:
             continue  # data
+    return found
 
 
 def _name(path: Path) -> str:
     return path.relative_to(PROJECT).as_posix()
 
 
-def _trees() -> Iterator[tuple[str, ast.Module]]:
-    for name, text in _texts():
-        if name.endswith(".py"):
-            yield name, ast.parse(text)
+@cache
+def _trees() -> list[tuple[str, ast.Module]]:
+    return [(name, ast.parse(text)) for name, text in _texts() if name.endswith(".py")]
 
 
 def _calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
