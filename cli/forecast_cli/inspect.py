@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from forecastd.artifact import Artifact
 
 
 def inspect(
@@ -16,19 +19,11 @@ def inspect(
     from forecast_cli.output import print_json, print_table
     from forecastd import artifact
     from forecastd.artifact import signature_to_json
-    from forecastd.runtime.kernels.program import new_arena, unsupported
-    from forecastd.runtime.kernels.vectors import LANES
 
     trained = artifact.load(model)
     signature = trained.signature
     weights = sum(array.size for array in trained.weights.values())
-    without = unsupported(trained.spec)
-    if without is None:
-        row_bytes = new_arena(trained.spec, 1).layout.itemsize
-    else:
-        from forecastd.runtime.torch_stepper import TorchStepper
-
-        row_bytes = TorchStepper(trained, 1).arena.layout.itemsize
+    stepper, told, row_bytes = _stepped_by(trained)
     facts = {
         "digest": trained.digest,
         "signature": signature_to_json(signature),
@@ -37,7 +32,7 @@ def inspect(
         "series_in_training": len(trained.vocabulary.series),
         "weights": weights,
         "state_bytes_per_series": row_bytes,
-        "stepped_by": "torch" if without else "kernels",
+        "stepped_by": stepper,
         "metrics": trained.metrics,
         "made_by": {k: v for k, v in trained.provenance.items() if k != "config"},
     }
@@ -58,17 +53,27 @@ def inspect(
         ["head", f"{trained.spec.head.kind}, highway of {trained.spec.head.lags} lags"],
         ["weights", f"{weights:,}"],
         ["state", f"{row_bytes:,} bytes per series"],
-        [
-            "stepped by",
-            f"torch on the CPU too: no kernel for {without}"
-            if without
-            else f"compiled kernels on the CPU, {LANES} numbers at a time, any batch alike",
-        ],
+        ["stepped by", told],
         ["trained on", f"{len(trained.vocabulary.series):,} series"],
         *([name.replace("_", " "), str(value)] for name, value in trained.metrics.items()),
         ["digest", trained.digest],
     ]
     print_table(["", ""], rows)
+
+
+def _stepped_by(trained: Artifact) -> tuple[str, str, int]:
+    """Return what steps a model on the CPU, the same in words, and the bytes of a series' row."""
+    from forecastd.runtime.kernels.program import new_arena, unsupported
+    from forecastd.runtime.kernels.vectors import LANES
+
+    missing = unsupported(trained.spec)
+    if missing is None:
+        told = f"compiled kernels on the CPU, {LANES} numbers at a time, any batch alike"
+        return "kernels", told, new_arena(trained.spec, 1).layout.itemsize
+    from forecastd.runtime.torch_stepper import TorchStepper
+
+    row_bytes = TorchStepper(trained, 1).arena.layout.itemsize
+    return "torch", f"torch on the CPU too: no kernel for {missing}", row_bytes
 
 
 def _options(options: dict[str, object]) -> str:
