@@ -264,11 +264,16 @@ def _keys(column: pa.Array, name: str, problems: dict[int, tuple[Reason, str]]) 
         )
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    texts = column.cast(pa.large_string())
+    texts = column if pa.types.is_string(column.type) else column.cast(pa.large_string())
     _, ends, data = texts.buffers()
-    offsets = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    keys = Keys(np.frombuffer(data or b"", np.uint8), offsets)
-    lengths, missing = keys.lengths, _missing(texts)
+    width = np.int32 if pa.types.is_string(texts.type) else np.int64
+    offsets = np.frombuffer(ends, width)[texts.offset : texts.offset + len(texts) + 1]
+    keys = Keys(np.frombuffer(data or b"", np.uint8), offsets.astype(np.int64, copy=False))
+    lengths = keys.lengths
+    plain = texts.null_count == 0 and len(lengths) and lengths.min() > 0
+    if plain and lengths.max() <= KEY_BYTES_MAX:
+        return keys
+    missing = _missing(texts)
     for row in np.flatnonzero(missing | (lengths == 0)).tolist():
         problems[row] = "missing_field", f"{name} is null or empty"
     for row in np.flatnonzero(~missing & (lengths > KEY_BYTES_MAX)).tolist():
