@@ -15,7 +15,16 @@ from forecastd.artifact import Artifact
 from forecastd.runtime.kernels import step as kernels
 from forecastd.runtime.kernels.compiling import direct
 from forecastd.runtime.kernels.program import Batch, Program, new_arena, unsupported
-from forecastd.runtime.kernels.table import FORECAST_STEPS, LATE, NO_SLOT, REPEAT
+from forecastd.runtime.kernels.table import (
+    AHEAD,
+    FORECAST,
+    FORECAST_STEPS,
+    LATE,
+    NO_SLOT,
+    REPEAT,
+    STEP,
+    TASK,
+)
 from forecastd.runtime.stepper import StepResult, claim_rows
 from forecastd.series import FloatArray, ForecastBatch, IntArray, Keys, ObservationBatch
 
@@ -59,7 +68,7 @@ class KernelStepper:
         self._stepped = np.empty(0, np.int64)
         if latency:
             self._make_ahead(series_max)
-        self._step = direct(kernels.step)
+        self._kernel = direct(kernels.run)
 
     def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""
@@ -84,12 +93,11 @@ class KernelStepper:
 
     def forecast(self, slots: IntArray) -> ForecastBatch:
         """Return the forecasts of live series from their states as they are."""
-        program, capacity = self.programs[0], self.batch.capacity
+        capacity = self.batch.capacity
         values = np.empty((len(slots), *self.batch.out.shape[1:]), np.float32)
         for start in range(0, len(slots), capacity):
             part = slots[start : start + capacity]
-            self._choose(part)
-            kernels.forecast(program.table, len(part))
+            self._do(FORECAST, part)
             values[start : start + capacity] = self.batch.out[: len(part)]
         return ForecastBatch(self.arena.keys_at(slots), self.arena.rows["last_time"][slots], values)
 
@@ -100,8 +108,7 @@ class KernelStepper:
         """
         if self.arena.derived is None or len(self._stepped) > AHEAD_ROWS_MAX:
             return
-        self._choose(self._stepped)
-        kernels.ahead(self.programs[0].table, len(self._stepped))
+        self._do(AHEAD, self._stepped)
 
     def _given(self, size: int) -> FloatArray:
         """Return a copy of the forecasts given after the first `size` rows of the batch."""
@@ -130,12 +137,14 @@ class KernelStepper:
         )
         for program in self.programs:
             program.use_ahead(ahead, self.arena.derived)
-        kernels.ahead(self.programs[0].table, 0)
 
-    def _choose(self, slots: IntArray) -> None:
-        """Put slots into the batch for the first program."""
-        self.batch.slots[: len(slots)] = slots
-        self.programs[0].rows[: len(slots)] = self._places[: len(slots)]
+    def _do(self, task: int, slots: IntArray) -> None:
+        """Have the first program do a task for live series."""
+        count, program = len(slots), self.programs[0]
+        self.batch.slots[:count], program.rows[:count] = slots, self._places[:count]
+        program.table[TASK] = task
+        self._kernel(program.table, count)
+        program.table[TASK] = STEP
 
     def _run(self, slots: IntArray, batch: ObservationBatch, part: slice) -> IntArray:
         """Step one stretch of a batch; return how many steps were filled in and series reset."""
@@ -147,7 +156,7 @@ class KernelStepper:
         if threads <= 1:
             only = self.programs[0]
             only.rows[:size], only.counts[:] = self._places[:size], 0
-            self._step(only.table, size)
+            self._kernel(only.table, size)
             return only.counts
         programs = self.programs[:threads]
         shares = [np.flatnonzero(slots % threads == number) for number in range(threads)]
@@ -155,10 +164,10 @@ class KernelStepper:
             program.rows[: len(share)] = share
             program.counts[:] = 0
         others = [
-            self._others.submit(self._step, program.table, len(share))
+            self._others.submit(self._kernel, program.table, len(share))
             for program, share in zip(programs[1:], shares[1:], strict=True)
         ]
-        self._step(programs[0].table, len(shares[0]))
+        self._kernel(programs[0].table, len(shares[0]))
         for other in others:
             other.result()
         counts: IntArray = np.sum([program.counts for program in programs], 0)

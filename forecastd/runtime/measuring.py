@@ -221,8 +221,7 @@ class KernelTurns:
         self._stepper.step(self._feed.batch())
         ours.slots[:batch], _ = self._stepper.arena.claim(self._feed.keys)
         program.rows[:batch] = np.arange(batch)
-        self._make_ahead = partial(direct(kernels.ahead), program.table, batch) if latency else None
-        self._call = partial(direct(kernels.step), program.table, batch)
+        self._call = partial(direct(kernels.run), program.table, batch)
 
     def turn(self, calls_min: int) -> Turn:
         """Return the step of all series."""
@@ -239,8 +238,7 @@ class KernelTurns:
         self._feed.advance()
         ours, count = self._stepper.batch, self._count
         ours.times[:count], ours.values[:count] = self._feed.times, self._feed.values
-        if self._make_ahead is not None:
-            self._make_ahead()
+        self._stepper.prepare()
 
 
 def lstm_shapes(artifact: Artifact) -> list[LstmShape]:

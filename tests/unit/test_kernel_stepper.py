@@ -281,7 +281,7 @@ def test_a_step_is_one_call_that_allocates_no_more_than_an_empty_one(
 ) -> None:
     stepper = KernelStepper(model(), SERIES, 1)
     stepper.step(_observations(1, 200))
-    step = stepper._step
+    step = stepper._kernel
     calls: list[int] = []
 
     def allocated(table: IntArray, count: int) -> int:
@@ -295,7 +295,7 @@ def test_a_step_is_one_call_that_allocates_no_more_than_an_empty_one(
 
     _nrt_python.memsys_enable_stats()
     handles = allocated(stepper.programs[0].table, 0)
-    monkeypatch.setattr(stepper, "_step", counted)
+    monkeypatch.setattr(stepper, "_kernel", counted)
     stepper.step(_observations(2, 200, start=9))
     capacity = stepper.batch.capacity
     keys = Keys.of([f"s{number % SERIES}" for number in range(capacity + 5)])

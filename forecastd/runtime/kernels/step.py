@@ -1,7 +1,7 @@
-"""The entries: step a micro-batch, forecast from states as they are, make the next step ahead.
+"""The entry: step a micro-batch, forecast from states as they are, or make the next step ahead.
 
-Each takes the table of a program and a count of rows; everything else is read from and written to
-the addresses in the table. They allocate nothing.
+It takes the table of a program and a count of rows; everything else is read from and written to
+the addresses in the table. It allocates nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from forecastd.runtime.kernels.heads import run_head
 from forecastd.runtime.kernels.layers import gather_hidden, layer_of, run_ahead, run_layers
 from forecastd.runtime.kernels.table import (
     ABOVE,
+    AHEAD,
     AHEAD_AT,
     AHEAD_VALID_AT,
     ARENA_AT,
@@ -34,6 +35,7 @@ from forecastd.runtime.kernels.table import (
     COUNTS_AT,
     DIRTY_AT,
     FILLED,
+    FORECAST,
     FORECAST_STEPS,
     FREQUENCY_KIND,
     FREQUENCY_SIZE,
@@ -65,6 +67,7 @@ from forecastd.runtime.kernels.table import (
     STARTS_AT,
     STATUS_AT,
     STEPS_OFFSET,
+    TASK,
     TIMES_AT,
     USED,
     VALUES_AT,
@@ -276,67 +279,63 @@ def _step_wave(p: IntArray, begin: int, end: int) -> None:
             filled = forecasts = 0
 
 
-def _make_step(version: int) -> Entry:
-    def step(p: IntArray, count: int) -> None:
+@part
+def _step_rows(p: IntArray, count: int) -> None:
+    waves = _order_by_wave(p, count)
+    begin = 0
+    for wave in range(waves):
+        end = read_i64(p[STARTS_AT], wave)
+        _step_wave(p, begin, end)
+        begin = end
+
+
+@part
+def _forecast_rows(p: IntArray, count: int) -> None:
+    """Forecast from the states of the rows' series as they are; nothing advances."""
+    top = layer_of(p, p[LAYERS] - 1)
+    filled = 0
+    for index in range(count):
+        row = read_i64(p[ROWS_AT], index)
+        _fill_row(p, filled, read_i64(p[SLOTS_AT], row), 0, 0)
+        _want_forecast(p, filled, filled, row)
+        series = read_i64(p[BLOCK_AT] + 8 * BLOCK_WORDS * filled, BLOCK_ROW_AT)
+        prepare_head(p, series, filled)
+        output = series + read_i64(top, LAYER_HIDDEN_OFFSET)
+        target = p[HEAD_INPUT_AT] + 4 * p[HEAD_STRIDE] * filled
+        copy_floats(output, target, p[HEAD_WIDTH])
+        filled += 1
+        if filled == BLOCK_ROWS or index + 1 == count:
+            run_head(p, filled)
+            filled = 0
+
+
+@part
+def _make_rows_ahead(p: IntArray, count: int) -> None:
+    """Make the recurrent half of the next step of the rows' series, where it is not made."""
+    for index in range(count):
+        slot = read_i64(p[SLOTS_AT], read_i64(p[ROWS_AT], index))
+        if slot >= 0 and read_u8(p[AHEAD_VALID_AT], slot) == 0:
+            run_ahead(p, slot, p[ARENA_AT] + slot * p[ROW_BYTES])
+            write_u8(p[AHEAD_VALID_AT], slot, 1)
+
+
+def _make_run(version: int) -> Entry:
+    def run(p: IntArray, count: int) -> None:
         if count == version:
             return
         before = flush_denormals()
-        waves = _order_by_wave(p, count)
-        begin = 0
-        for wave in range(waves):
-            end = read_i64(p[STARTS_AT], wave)
-            _step_wave(p, begin, end)
-            begin = end
+        if p[TASK] == FORECAST:
+            _forecast_rows(p, count)
+        elif p[TASK] == AHEAD:
+            _make_rows_ahead(p, count)
+        else:
+            _step_rows(p, count)
         restore_denormals(before)
 
-    return step
+    return run
 
 
-def _make_forecast(version: int) -> Entry:
-    def forecast(p: IntArray, count: int) -> None:
-        if count == version:
-            return
-        before = flush_denormals()
-        top = layer_of(p, p[LAYERS] - 1)
-        filled = 0
-        for index in range(count):
-            row = read_i64(p[ROWS_AT], index)
-            _fill_row(p, filled, read_i64(p[SLOTS_AT], row), 0, 0)
-            _want_forecast(p, filled, filled, row)
-            series = read_i64(p[BLOCK_AT] + 8 * BLOCK_WORDS * filled, BLOCK_ROW_AT)
-            prepare_head(p, series, filled)
-            output = series + read_i64(top, LAYER_HIDDEN_OFFSET)
-            target = p[HEAD_INPUT_AT] + 4 * p[HEAD_STRIDE] * filled
-            copy_floats(output, target, p[HEAD_WIDTH])
-            filled += 1
-            if filled == BLOCK_ROWS or index + 1 == count:
-                run_head(p, filled)
-                filled = 0
-        restore_denormals(before)
-
-    return forecast
-
-
-def _make_ahead(version: int) -> Entry:
-    def ahead(p: IntArray, count: int) -> None:
-        if count == version:
-            return
-        before = flush_denormals()
-        for index in range(count):
-            slot = read_i64(p[SLOTS_AT], read_i64(p[ROWS_AT], index))
-            if slot >= 0 and read_u8(p[AHEAD_VALID_AT], slot) == 0:
-                run_ahead(p, slot, p[ARENA_AT] + slot * p[ROW_BYTES])
-                write_u8(p[AHEAD_VALID_AT], slot, 1)
-        restore_denormals(before)
-
-    return ahead
-
-
-step = entry(_make_step)
-"""Step the observations in the batch, and forecast after those that want it."""
-
-forecast = entry(_make_forecast)
-"""Forecast from the states of series as they are; nothing advances."""
-
-ahead = entry(_make_ahead)
-"""Latency mode: make the recurrent half of the next step of these series."""
+run = entry(_make_run)
+"""Do the table's task: step the observations in the batch and forecast after those that want it,
+forecast from states as they are, or make the next steps ahead. One entry, compiled at the start:
+nothing is compiled when the first request arrives."""

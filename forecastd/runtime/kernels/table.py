@@ -11,6 +11,8 @@ from itertools import count
 
 _place = count()
 
+TASK = next(_place)  # STEP, FORECAST or AHEAD
+
 # The micro-batch: arrays of `capacity` rows that Python fills and reads.
 SLOTS_AT = next(_place)  # int64, -1: no slot
 TIMES_AT = next(_place)  # int64
@@ -122,6 +124,9 @@ FEW_OUTPUTS = 4
 """A map to so few outputs is computed as dot products: a panel would be mostly padding."""
 
 CLOCK_CACHE_ROWS = 64
+
+STEP, FORECAST, AHEAD = range(3)
+"""Tasks: step, forecast from states as they are, make the next step ahead."""
 
 USED, LATE, REPEAT, NO_SLOT, FILLED = range(5)
 """What became of a row. FILLED: a stamp before it was missing, so it is not its turn yet."""
