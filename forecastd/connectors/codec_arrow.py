@@ -151,6 +151,8 @@ class ArrowDecoder:
             exact = pa.types.is_date(kind) or kind.unit != "ns"
             stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=exact)
             times = _filled(stamps.cast(pa.int64()))
+            if not column.null_count and len(times) and _are_stamps(times):
+                return times
             is_time = (times >= FIRST_US) & (times <= LAST_US)
         else:
             detail = f"column {name!r} is {kind}, not a time of this model"
@@ -177,7 +179,8 @@ class ArrowDecoder:
             exact = column if kind == pa.float32() else column.cast(pa.float64(), safe=False)
             with np.errstate(over="ignore"):
                 values[:, place] = exact.to_numpy(zero_copy_only=False)
-        for row, place in zip(*np.nonzero(np.isinf(values)), strict=True):
+        infinite = np.isinf(values)
+        for row, place in zip(*np.nonzero(infinite), strict=True) if infinite.any() else ():
             detail = f"{channels[place]} is infinite or beyond the range of float32"
             problems.setdefault(int(row), ("not_finite", detail))
         return values
@@ -299,6 +302,11 @@ def _filled(column: pa.Array) -> IntArray:
     filled = column.fill_null(0) if column.null_count else column
     numbers: IntArray = filled.to_numpy(zero_copy_only=False)
     return numbers
+
+
+def _are_stamps(times: IntArray) -> bool:
+    """Whether all times are within the years that a timestamp can have."""
+    return bool(times.min() >= FIRST_US and times.max() <= LAST_US)
 
 
 def _missing(column: pa.Array) -> NDArray[np.bool_]:
