@@ -23,7 +23,7 @@ from forecastd.connectors.contract import LineBatch
 from forecastd.daemon.pipeline import Translation
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.model import weights_of
-from forecastd.runtime.torch_stepper import TorchStepper
+from forecastd.runtime.kernel_stepper import KernelStepper
 from forecastd.series import Frequency, Signature
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
@@ -84,7 +84,8 @@ def lines() -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def expected(model: Path, lines: list[bytes]) -> list[bytes]:
-    stepper = TorchStepper(artifact.load(model), 100)
+    """What one uninterrupted life answers."""
+    stepper = KernelStepper(artifact.load(model), 100)
     translation = Translation.of(stepper)
     decoded = translation.decoder.decode(LineBatch("in", lines))
     result = stepper.step(decoded.batch)
