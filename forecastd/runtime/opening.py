@@ -6,12 +6,10 @@ what the kernels do not know.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +25,6 @@ from forecastd.series import Frequency, IntArray, Keys, ObservationBatch
 
 Tell = Callable[[str], None]
 """Takes a remark for whoever starts the model, one line of text."""
-
-_KERNELS = "forecastd.runtime.kernel_stepper"
 
 
 class Opened(NamedTuple):
@@ -68,12 +64,12 @@ def _maker(
     spec: NetworkSpec, device: str, tell: Tell, how: Stepping
 ) -> Callable[[Artifact, int], Stepper]:
     """Return what makes a stepper of an artifact and the number of series at most."""
-    if device == "cpu" and importlib.util.find_spec(_KERNELS) is not None:
-        kernels: Any = importlib.import_module(_KERNELS)
-        reason = kernels.unsupported(spec)
+    if device == "cpu":
+        from forecastd.runtime.kernel_stepper import KernelStepper, unsupported
+
+        reason = unsupported(spec)
         if reason is None:
-            make: Callable[..., Stepper] = kernels.KernelStepper
-            return partial(make, **how._asdict())
+            return partial(KernelStepper, threads=how.threads, latency=how.latency)
         tell(f"{reason}; this model is stepped by torch, which is slower and takes more memory")
     from forecastd.runtime.torch_stepper import TorchStepper
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,6 @@ from forecastd.series import Keys, ObservationBatch
 
 SERIES_MAX = 4
 KERNELS = "forecastd.runtime.kernel_stepper"
-with_kernels = pytest.mark.skipif(
-    importlib.util.find_spec(KERNELS) is None, reason="there are no kernels here"
-)
 
 
 def silent(remark: str) -> None:
@@ -77,7 +73,6 @@ def test_a_device_that_is_not_there_is_refused_before_the_model_is_read(tmp_path
         open_model(tmp_path, "cuda:99", SERIES_MAX, silent)
 
 
-@with_kernels
 def test_threads_and_latency_reach_the_kernels(tmp_path: Path) -> None:
     artifact.save(tmp_path / "model", model(), example())
     found: Any = open_model(tmp_path, "cpu", SERIES_MAX, silent, Stepping(3, latency=True)).stepper
@@ -85,7 +80,6 @@ def test_threads_and_latency_reach_the_kernels(tmp_path: Path) -> None:
     assert found.arena.derived is not None
 
 
-@with_kernels
 def test_what_has_no_kernel_is_told_and_stepped_by_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,11 +11,6 @@ import pytest
 from models import example, model
 
 from forecastd import artifact
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("forecastd.runtime.kernel_stepper") is None,
-    reason="there are no kernels here, so torch steps the series",
-)
 
 HEAVY = {"torch", "polars", "pyarrow", "scipy", "pandas", "aiohttp", "asyncio", "rich", "tomlkit"}
 LINE = '{"unique_id":"a","ds":"2013-01-01T00:00:00","y":1.5,"x":2}\n'
