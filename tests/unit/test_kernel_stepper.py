@@ -16,7 +16,7 @@ from forecastd.artifact import Artifact
 from forecastd.features.spec import FeatureSpec
 from forecastd.network.model import weights_of
 from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
-from forecastd.runtime.kernel_stepper import KernelStepper, unsupported
+from forecastd.runtime.kernel_stepper import AHEAD_ROWS_MAX, KernelStepper, unsupported
 from forecastd.runtime.stepper import Stepper
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.series import ForecastBatch, Frequency, IntArray, Keys, ObservationBatch
@@ -254,6 +254,9 @@ def test_latency_mode_changes_no_bit(name: str, seed: int, cuts: list[int]) -> N
         expected, found = plain.step(part), ahead.step(part)
         _same(found.forecasts, expected.forecasts)
         ahead.prepare()
+        assert ahead.arena.derived is not None
+        made = ahead.arena.derived[found.slots] != 0
+        assert made.all() == (len(part) <= AHEAD_ROWS_MAX or len(part) == 0)
     for key in list(plain.arena.keys):
         at = int(plain.arena.rows["last_time"].max()) + HOUR_US
         one = ObservationBatch(Keys.of([key]), np.array([at]), np.ones((1, 2), np.float32))
