@@ -30,7 +30,7 @@ class _Announcement:
 
     def make(self, how_often: str) -> None:
         if self.tell is not None:
-            self.tell(f"compiling for this machine, {how_often}; this takes up to half a minute")
+            self.tell(f"compiling for this machine, {how_often}; this takes up to a minute")
         self.tell = None
 
 
