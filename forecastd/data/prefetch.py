@@ -6,8 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Generic, TypeVar
+
+from forecastd.data.closing import Closing
 
 Item = TypeVar("Item")
 
@@ -15,7 +16,7 @@ DEPTH = 2
 """Items that wait: one is ready while the next is read."""
 
 
-class Prefetch(Iterator[Item], Generic[Item]):
+class Prefetch(Iterator[Item], Closing, Generic[Item]):
     """Yields the items of an iterable in their order, read ahead by one thread.
 
     ready: called on each item in that thread, as to pin its memory. What the iterable raises is
@@ -62,17 +63,6 @@ class Prefetch(Iterator[Item], Generic[Item]):
             self._buffer.clear()
             self._change.notify_all()
         self._thread.join()
-
-    def __enter__(self) -> Prefetch[Item]:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(self) -> None:
         error: BaseException | None = None

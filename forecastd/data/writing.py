@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from forecastd.data.closing import Closing
 from forecastd.data.grid import missing_stamps, stamps_between
 from forecastd.series import FloatArray, Frequency, IntArray
 
@@ -23,7 +23,7 @@ BLOCK_ROWS = 1 << 18
 """Rows that are looked at together when holes are sought and opened."""
 
 
-class ArrayFile:
+class ArrayFile(Closing):
     """A .npy file that grows by appending. `shape`: of one row."""
 
     def __init__(self, path: Path, kind: type[np.generic], shape: tuple[int, ...] = ()) -> None:
@@ -33,17 +33,6 @@ class ArrayFile:
         self.rows = 0
         self._file = path.open("wb")
         self._write_header()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def append(self, values: NDArray[Any]) -> None:
         """Add rows at the end."""
@@ -67,7 +56,7 @@ class ArrayFile:
         npy.write_array_header_1_0(self._file, content)
 
 
-class SortedWriter:
+class SortedWriter(Closing):
     """Writes rows that come by (series, time) and leaves out repeats; the first stays.
 
     counts: rows kept of each series. repeats: rows left out.
@@ -79,17 +68,6 @@ class SortedWriter:
         self.counts = np.zeros(0, np.int64)
         self.repeats = 0
         self._last: tuple[int, int] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def follows(self, series: NDArray[np.integer], times: IntArray) -> bool:
         """Say whether rows may come next: not before the last one written."""
