@@ -10,7 +10,13 @@ import polars as pl
 import torch
 from measure import keep, median_s
 
-from forecastd.config import DataSettings, ModelSettings, SplitSettings, TrainConfig, TrainSettings
+from forecastd.config import (
+    DataSettings,
+    NetworkSettings,
+    SplitSettings,
+    TrainConfig,
+    TrainSettings,
+)
 from forecastd.data.lanes import Shape, extent_of, lane_plan, pieces_of, walk
 from forecastd.data.store import Store, prepare
 from forecastd.training.run import start_run, train
@@ -67,7 +73,7 @@ def in_training(data: DataSettings, folder: Path) -> dict[str, object]:
     config = TrainConfig(
         data=data,
         split=SplitSettings(valid=48, test=48),
-        model=ModelSettings(hidden=HIDDEN),
+        network=NetworkSettings(hidden=HIDDEN),
         train=TrainSettings(epochs=1, threads=1),
     )
     prepared = start_run(config, folder, folder / "runs")

@@ -48,7 +48,7 @@ def once(path: Path, memory_mib: int, *, whole: bool) -> dict[str, Any]:
     peaks = Peaks()
     from forecastd.config import (
         DataSettings,
-        ModelSettings,
+        NetworkSettings,
         SplitSettings,
         TrainConfig,
         TrainSettings,
@@ -61,7 +61,7 @@ def once(path: Path, memory_mib: int, *, whole: bool) -> dict[str, Any]:
             path=str(path), id="unique_id", static=["store", "dept"], freq="1d", season=7
         ),
         split=SplitSettings(valid=28, test=28),
-        model=ModelSettings(hidden=HIDDEN, horizon=HORIZON),
+        network=NetworkSettings(hidden=HIDDEN, horizon=HORIZON),
         train=TrainSettings(epochs=1, batch=256, threads=1),
     )
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from measure import keep, median_s
 
-from forecastd.config import DataSettings, ModelSettings, TrainConfig, TrainSettings
+from forecastd.config import DataSettings, NetworkSettings, TrainConfig, TrainSettings
 from forecastd.training.run import start_run, train
 
 SERIES, ROWS, EPOCHS = 16, 4000, 4
@@ -42,7 +42,7 @@ def ours(hidden: int) -> float:
         data = DataSettings(path=str(synthetic(Path(folder))), id="unique_id", freq="1h", season=24)
         config = TrainConfig(
             data=data,
-            model=ModelSettings(hidden=hidden),
+            network=NetworkSettings(hidden=hidden),
             train=TrainSettings(epochs=EPOCHS, threads=1, patience=0),
         )
         prepared = start_run(config, Path(folder), Path(folder) / "runs")

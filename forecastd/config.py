@@ -125,7 +125,7 @@ class FeatureSettings(Settings):
 
 
 class HeadSettings(Settings):
-    """[model.head]: the shape of a forecast."""
+    """[network.head]: the shape of a forecast."""
 
     kind: Literal["quantile", "point"] = "quantile"
     levels: list[Annotated[int, Field(ge=1, le=99)]] = Field(
@@ -133,8 +133,8 @@ class HeadSettings(Settings):
     )
 
 
-class ModelSettings(Settings):
-    """[model]: the network."""
+class NetworkSettings(Settings):
+    """[network]: the network."""
 
     kind: Literal["lstm"] = "lstm"
     hidden: int = Field(64, ge=1, le=4096, description="units of each layer")
@@ -183,7 +183,7 @@ class TrainConfig(Settings):
     data: DataSettings
     split: SplitSettings = SplitSettings()
     features: FeatureSettings = FeatureSettings()
-    model: ModelSettings = ModelSettings()
+    network: NetworkSettings = NetworkSettings()
     train: TrainSettings = TrainSettings()
     run: RunSettings = RunSettings()
 

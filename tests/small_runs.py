@@ -24,7 +24,7 @@ def config(path: Path, **changes: Any) -> TrainConfig:
         "data": {"path": path.name, "id": "unique_id", "past": ["x"], "freq": "1h", "season": 24},
         "split": {"valid": 60, "test": 60},
         "features": {"lags": 12, "embedding": 2},
-        "model": {"hidden": 8, "horizon": 4},
+        "network": {"hidden": 8, "horizon": 4},
         "train": {"epochs": 3, "batch": 8, "sequence": 24, "warmup": 4, "threads": 1},
     }
     for table, values in changes.items():

@@ -92,7 +92,7 @@ def config_text(proposal: Proposal, path: str, horizon: int | None = None) -> st
         _data(proposal, path),
         _split(proposal, steps),
         _features(proposal),
-        _model(steps),
+        _network(steps),
         _train(),
         ["[run]", 'dir = "runs"  # each training gets a folder of its own in here'],
     ]
@@ -178,16 +178,16 @@ def calendar_of(proposal: Proposal) -> tuple[list[str], str]:
     return clocks, f"cycles longer than a step of {proposal.frequency}{rare}"
 
 
-def _model(horizon: int) -> list[str]:
+def _network(horizon: int) -> list[str]:
     return [
-        "[model]",
+        "[network]",
         'kind = "lstm"',
         "hidden = 64  # units of each layer",
         "layers = 1",
         "dropout = 0.3  # share of outputs dropped in training",
         f"horizon = {horizon}  # steps ahead",
         "",
-        "[model.head]",
+        "[network.head]",
         'kind = "quantile"  # or "point"',
         "levels = [80]  # central intervals in per cent",
     ]

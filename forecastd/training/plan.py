@@ -138,16 +138,16 @@ def require_trainable(material: Material) -> None:
 
 def signature_of(config: TrainConfig, store: Store) -> Signature:
     """Return what the model will read and forecast."""
-    head = config.model.head
+    head = config.network.head
     quantiles = quantiles_of(tuple(head.levels)) if head.kind == "quantile" else ()
-    return store.signature(config.model.horizon, quantiles)
+    return store.signature(config.network.horizon, quantiles)
 
 
 def network_spec(
     config: TrainConfig, signature: Signature, vocabulary: Vocabulary, material: Material
 ) -> NetworkSpec:
     """Return the shape of the network, defaults filled in from the data."""
-    features, model = config.features, config.model
+    features, wanted = config.features, config.network
     median = int(np.median(material.training_pieces().lengths))
     season, times = signature.season, material.store.times
     lags = default_lags(season, median) if features.lags is None else features.lags
@@ -162,8 +162,8 @@ def network_spec(
         embedding=features.embedding,
         vocabulary=vocabulary.sizes,
     )
-    layers = lstm_chain(model.hidden, model.layers, model.dropout, model.output)
-    head = HeadSpec(model.head.kind, signature.horizon, signature.quantiles, lags)
+    layers = lstm_chain(wanted.hidden, wanted.layers, wanted.dropout, wanted.output)
+    head = HeadSpec(wanted.head.kind, signature.horizon, signature.quantiles, lags)
     return NetworkSpec(spec, layers, head)
 
 
@@ -171,7 +171,7 @@ def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
     """Return sizes that fit the data: nothing longer than the series, enough steps in all."""
     train = config.train
     lengths = material.training_pieces().lengths
-    last_only = config.model.output == "last"
+    last_only = config.network.output == "last"
     longest = int(np.quantile(lengths, 0.5 if last_only else 0.9))
     sequence = max(2, min(train.sequence, longest))
     rows = int(lengths.sum())
@@ -181,7 +181,7 @@ def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
     lead = max(spec.features.lags, round(LEAD_HALF_LIVES * spec.features.half_life))
     windows = train.mode == "windows" or last_only
     return Pace(
-        shape=Shape(sequence, config.model.horizon, lead, trim=windows),
+        shape=Shape(sequence, config.network.horizon, lead, trim=windows),
         lanes=lanes,
         warmup=min(train.warmup, int(np.median(lengths)) // 4, sequence - 1),
         epochs=epochs,

@@ -168,7 +168,7 @@ class Trainer:
         train, steps = self.task.config.train, chunk.values.shape[1]
         first = (number + self.progress.epoch) % train.loss_stride
         at = np.arange(min(first, steps - 1), steps, train.loss_stride)
-        if self.task.config.model.output == "last":
+        if self.task.config.network.output == "last":
             at = np.array([steps - 1])
         self.network.train()
         earliest = self.task.pace.warmup - chunk.age
@@ -224,7 +224,7 @@ class Trainer:
         """Return the loss on the validation part, the network carried into it; None if empty."""
         material, pace, train = self.task.material, self.task.pace, self.task.config.train
         pieces = material.validation_pieces(VALIDATION_CONTEXT, train.seed)
-        steps = 1 if self.task.config.model.output == "last" else VALIDATION_SEQUENCE
+        steps = 1 if self.task.config.network.output == "last" else VALIDATION_SEQUENCE
         shape = Shape(steps, pace.shape.horizon, pace.shape.lead)
         at = np.arange(0, steps, min(train.loss_stride, steps))
         held, codes = material.validation, self.walker.codes

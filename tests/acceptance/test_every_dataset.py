@@ -21,7 +21,7 @@ FILES = sorted(DATA.glob("*.parquet"))
 HEADS = {"m5_train": 150_000, "m5_test": 150_000, "household_power": 100_000}
 """Files of which the first rows stand for all, to keep the matrix within minutes."""
 SMALL = {
-    "model.hidden": 8,
+    "network.hidden": 8,
     "train.batch": 128,
     "train.loss_stride": 16,
     "train.threads": 1,

@@ -63,7 +63,7 @@ def model(weather: Path) -> Path:
             },
             "split": {"valid": "5d", "test": "5d"},
             "features": {"lags": 48},
-            "model": {"hidden": 16, "horizon": HORIZON},
+            "network": {"hidden": 16, "horizon": HORIZON},
             "train": {"epochs": 2, "batch": 16, "device": "cpu"},
         }
     )  # fmt: skip

@@ -13,7 +13,7 @@ CONFIG = """
 path = "a \\"b\\".parquet"
 past = ["temp", "wind"]
 
-[model]
+[network]
 head = { levels = [50, 90] }
 
 [train]
@@ -67,7 +67,7 @@ def test_show_tells_every_origin(run_forecast, config: Path) -> None:
     assert shown["train.batch"] == {"value": 3, "origin": "--set"}
     assert shown["train.seed"] == {"value": 7, "origin": "$FORECAST__TRAIN__SEED"}
     assert shown["train.clip"] == {"value": 1.0, "origin": "default"}
-    assert shown["model.head.levels"]["origin"] == "forecast.toml:7"
+    assert shown["network.head.levels"]["origin"] == "forecast.toml:7"
 
 
 def test_show_as_json_is_values(run_forecast, config: Path) -> None:

@@ -33,7 +33,7 @@ valid = 60
 test = 60
 [features]
 lags = 12
-[model]
+[network]
 hidden = 8
 horizon = 4
 [train]
@@ -104,7 +104,7 @@ def test_train_takes_any_setting_and_another_data_set(data: Path, tmp_path: Path
     waves({"k": 300}).write_parquet(tmp_path / "other.parquet")
     result = succeeded(
         "train", data.with_name("forecast.toml"), "--out", tmp_path / "runs", "--json",
-        "--data", tmp_path / "other.parquet", "--set", "model.hidden=5", "-S", "train.epochs=1",
+        "--data", tmp_path / "other.parquet", "--set", "network.hidden=5", "-S", "train.epochs=1",
     )  # fmt: skip
     loaded = artifact.load(Path(json.loads(result.stdout)["model"]))
     assert loaded.vocabulary.series == ("k",)
@@ -115,7 +115,7 @@ def test_train_refuses_before_it_makes_a_run(data: Path, run: Path, tmp_path: Pa
     config = data.with_name("forecast.toml")
     common = ["train", config, "--out", tmp_path / "runs"]
     assert "nowhere" in refused(UserError, *common, "--data", "nowhere.parquet")
-    assert "'model.horizont'" in refused(ConfigError, *common, "--set", "model.horizont=3")
+    assert "'network.horizont'" in refused(ConfigError, *common, "--set", "network.horizont=3")
     assert "settings of the run" in refused(
         ConfigError, "train", run, "--resume", "--set", "train.lr=1"
     )

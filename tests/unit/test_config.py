@@ -41,11 +41,11 @@ def _problems(folder: Path, text: str, **options: Any) -> list[str]:
 def test_a_config_needs_only_a_path(tmp_path: Path) -> None:
     settings = _load(tmp_path, MINIMAL).settings
     assert settings.data.path == "x.parquet"
-    assert settings.model.hidden == 64
+    assert settings.network.hidden == 64
 
 
 def test_all_problems_come_at_once_each_with_its_line(tmp_path: Path) -> None:
-    text = MINIMAL + 'pst = ["a"]\n\n[train]\nbatch = 0\nlr = "fast"\n\n[modle]\nhidden = 3\n'
+    text = MINIMAL + 'pst = ["a"]\n\n[train]\nbatch = 0\nlr = "fast"\n\n[netwrok]\nhidden = 3\n'
     problems = _problems(tmp_path, text)
     assert [problem.split(": ")[0].rsplit(":", 1)[1] for problem in problems] == [
         "3",
@@ -57,22 +57,22 @@ def test_all_problems_come_at_once_each_with_its_line(tmp_path: Path) -> None:
     assert "batch" in problems[1]
     assert "found 0" in problems[1]
     assert "'fast'" in problems[2]
-    assert "'model'" in problems[3]
+    assert "'network'" in problems[3]
 
 
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
         ("[train]\nhorizn = 3\n", 2, "unknown key 'train.horizn'"),
-        ('[model]\nhead = { knd = "point" }\n', 2, "did you mean 'kind'"),
-        ("model.head.level = [80]\n", 1, "did you mean 'levels'"),
+        ('[network]\nhead = { knd = "point" }\n', 2, "did you mean 'kind'"),
+        ("network.head.level = [80]\n", 1, "did you mean 'levels'"),
         ("[train]\nxyzzy = 3\n", 2, "known: mode, epochs"),
         ("[train]\nseed = true\n", 2, "seed"),
         ("[train]\nseed = 1.5\n", 2, "seed"),
         ('[train]\nbatch = "64"\n', 2, "batch"),
         ('[train]\ndevice = "gpu"\n', 2, "device"),
-        ("[model.head]\nlevels = [80, 100]\n", 2, "levels"),
-        ("[model.head]\nlevels = []\n", 2, "levels"),
+        ("[network.head]\nlevels = [80, 100]\n", 2, "levels"),
+        ("[network.head]\nlevels = []\n", 2, "levels"),
         ("version = 2\n", 1, "version"),
     ],
 )
@@ -234,7 +234,7 @@ trees = st.fixed_dictionaries(
                 "mode": st.sampled_from(["lanes", "windows"]),
             },
         ),
-        "model": st.fixed_dictionaries(
+        "network": st.fixed_dictionaries(
             {"head": st.builds(lambda x: {"levels": x}, st.lists(st.integers(1, 99), min_size=1))}
         ),
     },

@@ -33,7 +33,7 @@ def test_the_bundled_data(
     assert (config.data.id, config.data.time, config.data.target) == ("unique_id", "ds", ["temp"])
     assert "dewp" in config.data.past
     assert "wind_gust" not in config.data.past
-    assert (config.data.freq, config.data.season, config.model.horizon) == ("1h", 24, 24)
+    assert (config.data.freq, config.data.season, config.network.horizon) == ("1h", 24, 24)
     assert config.features.calendar == ["hour", "weekday"]
     assert (config.split.valid, config.split.test) == (0.1, 0.1)
     printed = capsys.readouterr()
@@ -52,7 +52,7 @@ def test_every_real_data_set_gives_a_config_that_loads_and_splits(
         pytest.skip("the shared data is not here")
     data = Path(__file__).resolve().parents[3] / "shared" / "data" / name
     config = written(data, tmp_path / "forecast.toml")
-    assert 1 <= config.model.horizon <= 168
+    assert 1 <= config.network.horizon <= 168
     store = prepare(config.data, tmp_path, tmp_path / "store")
     parts = split(store, config.split)
     assert parts.untrained < store.series_count
@@ -91,8 +91,8 @@ def test_the_horizon_can_be_given_and_has_limits_by_default(tmp_path: Path) -> N
     stamps = pl.datetime_range(pl.datetime(2020, 1, 1), pl.datetime(2020, 1, 20), "5m", eager=True)
     wave = np.sin(2 * np.pi * np.arange(len(stamps)) / 288)
     pl.DataFrame({"ds": stamps, "y": wave}).write_parquet(tmp_path / "d.parquet")
-    assert written(tmp_path / "d.parquet", tmp_path / "a.toml").model.horizon == 168
-    assert written(tmp_path / "d.parquet", tmp_path / "b.toml", 12).model.horizon == 12
+    assert written(tmp_path / "d.parquet", tmp_path / "a.toml").network.horizon == 168
+    assert written(tmp_path / "d.parquet", tmp_path / "b.toml", 12).network.horizon == 12
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_evaluate_scores_the_part_of_each_kind(
 ) -> None:
     ready = prepared(tmp_path, waves(LENGTHS), split=KINDS[kind])
     run = trained(ready)
-    horizon = ready.task.config.model.horizon
+    horizon = ready.task.config.network.horizon
     for name, series in (("validation", validation), ("test", test)):
         found = scored("evaluate", run.folder, tmp_path / "waves.parquet", "--split", name)
         lengths = [len(rows) for rows in rows_of(ready.task.material.parts, name[:5]) if rows]

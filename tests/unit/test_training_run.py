@@ -176,9 +176,9 @@ def test_validation_never_sees_the_test_rows(tmp_path: Path) -> None:
     "changes",
     [
         {"train": {"mode": "windows"}},
-        {"model": {"hidden": 8, "horizon": 4, "output": "last"}},
-        {"model": {"hidden": 8, "horizon": 4, "layers": 2, "dropout": 0.0}},
-        {"model": {"hidden": 8, "horizon": 4, "head": {"kind": "point"}}},
+        {"network": {"hidden": 8, "horizon": 4, "output": "last"}},
+        {"network": {"hidden": 8, "horizon": 4, "layers": 2, "dropout": 0.0}},
+        {"network": {"hidden": 8, "horizon": 4, "head": {"kind": "point"}}},
         {"features": {"lags": 0, "embedding": 0, "calendar": []}},
         {"train": {"schedule": "constant", "warmup": 100, "loss_stride": 50}},
         {"split": {"valid": 0, "test": 0.1}},

@@ -18,7 +18,7 @@ from forecastd.scoring.predict import predict
 from forecastd.training.run import Run
 
 AUTO = {"features": {"lags": None}, "train": {"epochs": 2}, "split": {"valid": 10, "test": 10}}
-LAST = {**AUTO, "model": {"hidden": 4, "horizon": 2, "output": "last"}}
+LAST = {**AUTO, "network": {"hidden": 4, "horizon": 2, "output": "last"}}
 WINDOWS = {**AUTO, "train": {"epochs": 2, "mode": "windows"}}
 
 
