@@ -33,7 +33,8 @@ from forecastd.features.calendar import CLOCKS, clock_columns
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.files import publish_folder, sha256
 from forecastd.network.device import choose_device
-from forecastd.network.shapes import Shapes, weight_shapes
+from forecastd.network.kinds.contract import Shapes
+from forecastd.network.shapes import weight_shapes
 from forecastd.network.spec import NetworkSpec
 from forecastd.series import FloatArray, Frequency, IntArray, Signature
 

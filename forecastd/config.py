@@ -15,19 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from forecastd.errors import ConfigError, DataError
+from forecastd.network_settings import FeatureSettings as FeatureSettings
+from forecastd.network_settings import NetworkSettings as NetworkSettings
 from forecastd.series import Frequency
+from forecastd.settings import Settings as Settings
 from forecastd.split_settings import SplitSettings as SplitSettings
+from forecastd.train_settings import TrainSettings as TrainSettings
 
 FILE_BYTES_MAX = 1 << 20
-
-
-class Settings(BaseModel):
-    """Base of all tables: unknown keys are errors, values are not coerced across types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -107,67 +105,6 @@ class DataSettings(Settings):
     def wide(self) -> bool:
         """Whether each target column is a series of its own."""
         return len(self.target) > 1
-
-
-class FeatureSettings(Settings):
-    """[features]: what the network sees besides the values."""
-
-    calendar: list[Literal["hour", "weekday", "yearday", "season"]] | None = Field(
-        None, description="cyclic clocks; none: chosen from the frequency"
-    )
-    half_life: float | None = Field(
-        None, gt=0, description="steps of the running scale's half-life; none: one season"
-    )
-    lags: int | None = Field(
-        None, ge=0, le=4096, description="last values mapped straight to the forecast; 0: none"
-    )
-    embedding: int = Field(4, ge=0, le=64, description="numbers learned per series and category")
-
-
-class HeadSettings(Settings):
-    """[network.head]: the shape of a forecast."""
-
-    kind: Literal["quantile", "point"] = "quantile"
-    levels: list[Annotated[int, Field(ge=1, le=99)]] = Field(
-        [80], min_length=1, description="central intervals in per cent"
-    )
-
-
-class NetworkSettings(Settings):
-    """[network]: the network."""
-
-    kind: Literal["lstm"] = "lstm"
-    hidden: int = Field(64, ge=1, le=4096, description="units of each layer")
-    layers: int = Field(1, ge=1, le=16)
-    dropout: float = Field(0.3, ge=0, lt=1, description="share of outputs dropped in training")
-    output: Literal["sequence", "last"] = Field(
-        "sequence", description="train on every step, or only on the last step of each window"
-    )
-    horizon: int = Field(24, ge=1, le=4096, description="steps ahead")
-    head: HeadSettings = HeadSettings()
-
-
-class TrainSettings(Settings):
-    """[train]: how the weights are found."""
-
-    mode: Literal["lanes", "windows"] = Field(
-        "lanes", description="lanes: contiguous walks with carried state; windows: random stretches"
-    )
-    epochs: int | None = Field(None, ge=1, description="passes over the data; none: from its size")
-    batch: int = Field(64, ge=1, le=65536, description="lanes or windows side by side")
-    sequence: int = Field(96, ge=1, le=65536, description="steps of back-propagation through time")
-    warmup: int = Field(24, ge=0, description="steps after a cold start that carry no loss")
-    loss_stride: int = Field(4, ge=1, description="every n-th step carries loss")
-    lr: float = Field(2e-3, gt=0, le=10)
-    schedule: Literal["onecycle", "constant"] = "onecycle"
-    weight_decay: float = Field(1e-4, ge=0)
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    patience: int = Field(5, ge=0, description="validations without gain before stopping; 0: off")
-    seed: int = Field(0, ge=0)
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: int | None = Field(
-        None, ge=1, description="CPU threads; none: one up to 128 hidden units, else all cores"
-    )
 
 
 class RunSettings(Settings):

@@ -5,6 +5,7 @@ ForecastError
 │   ├── ConfigError      a setting: file, line and key
 │   ├── DataError        a data set, file, column or series
 │   └── ArtifactError    a trained model that is damaged, newer, or does not fit the data
+│       └── SpecError    a network as it is written down: a layer, its options, ports or shapes
 ├── PeerError            theirs: a source, a sink or a disk failed; retried within limits
 └── BugError             ours: something that must hold does not; exit 101
 """
@@ -54,6 +55,12 @@ class ArtifactError(UserError):
     """A trained model is damaged, of a newer format, or does not fit the data."""
 
     code = "ARTIFACT_ERROR"
+
+
+class SpecError(ArtifactError):
+    """A network is written down wrong, in a config or in a model: the sentence names the layer."""
+
+    code = "SPEC_ERROR"
 
 
 class PeerError(ForecastError):

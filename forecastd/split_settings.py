@@ -7,10 +7,11 @@ from datetime import UTC, date, datetime, time
 from itertools import combinations, pairwise
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from forecastd.errors import DataError
 from forecastd.series import Frequency
+from forecastd.settings import Settings
 
 By = Literal["time", "series", "ranges", "files"]
 PartValue = int | float | str | Sequence[int | str] | None
@@ -29,10 +30,8 @@ Part = Annotated[PartSize | list[int | str], BeforeValidator(_stamps_as_text)]
 values of a column, a range, or a path; which of them, `by` says."""
 
 
-class SplitSettings(BaseModel):
+class SplitSettings(Settings):
     """[split]: which rows train, which choose the best epoch, which are held out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     by: By = Field("time", description="what parts are cut by: time, series, ranges or files")
     train: Part | None = Field(None, description="from the start; none: all that is left")

@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 
 from forecastd.features.encoder import Inputs
 from forecastd.features.spec import FeatureSpec
+from forecastd.network.graph import LayerGraph
+from forecastd.network.kinds.contract import Shape as LayerShape
+from forecastd.network.layers.contract import Layer
 from forecastd.network.model import ForecastNetwork
-from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
+from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
+from forecastd.network.wiring import wire
 
 CHANNELS, CLOCKS, CATEGORIES = 2, 1, 4
 
@@ -94,3 +98,10 @@ def inputs(series: int, steps: int, seed: int, dtype: torch.dtype) -> Inputs:
 def cut(x: Inputs, steps: slice) -> Inputs:
     """Return some of the steps."""
     return Inputs(x.values[:, steps], x.clocks[:, steps], x.codes)
+
+
+def layer(kind: str, width: int | tuple[int, ...], **options: object) -> Layer:
+    """Return a layer by itself, made as a network makes it, fed with features or with frames."""
+    sizes = (width,) if isinstance(width, int) else width
+    wiring = wire([LayerSpec("only", kind, options)], LayerShape(sizes))
+    return LayerGraph(wiring).layer("only")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from forecastd.features.scaling import RunningScale, ScaleState
-from forecastd.features.spec import FeatureSpec
+from forecastd.features.scaling import FixedScale, RunningScale, ScaleState
+from forecastd.features.spec import CHANGE, OBSERVED, VALUE, FeatureSpec
 
 
 class Inputs(NamedTuple):
@@ -39,8 +39,9 @@ class EncoderState(NamedTuple):
 class Encoded(NamedTuple):
     """What the layers and the head take.
 
-    inputs [B, T, F]. location, spread [B, T] of the target, float64. history [B, L + T]: raw target
-    values; those before step t + 1 end at index L + t. started [B, T]: the target was observed.
+    inputs [B, T, F], or [B, T, C, ...] of frames. location, spread [B, T] of the target, float64.
+    history [B, L + T]: raw target values; those before step t + 1 end at index L + t. started
+    [B, T]: the target was observed.
     """
 
     inputs: Tensor
@@ -58,7 +59,10 @@ class Encoder(nn.Module):
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.scale = RunningScale(spec.channels, spec.half_life)
+        running = spec.scaling == "running"
+        self.scale: RunningScale | FixedScale = (
+            RunningScale(spec.channels, spec.half_life) if running else FixedScale(spec.channels)
+        )
         self.embeddings = nn.ModuleList(
             nn.Embedding(size, spec.embedding) for size in spec.vocabulary if spec.embedding
         )
@@ -69,6 +73,11 @@ class Encoder(nn.Module):
         """The element type of inputs and memory, that of the whole network."""
         return self._unit.dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is, and the network with it."""
+        return self._unit.device
+
     def initial_state(self, series_count: int, device: torch.device) -> EncoderState:
         """Return the state of series that were never observed."""
         scale = self.scale.initial_state(series_count, device)
@@ -76,8 +85,13 @@ class Encoder(nn.Module):
         ring = torch.zeros(series_count, self.spec.lags, dtype=self.dtype, device=device)
         return EncoderState(*scale, latest, ring)
 
-    def unroll(self, x: Inputs, state: EncoderState) -> tuple[Encoded, EncoderState]:
-        """Encode T steps. A missing value is the running mean (zero when scaled) and is marked."""
+    def unroll(
+        self, x: Inputs, state: EncoderState, lengths: Tensor | None = None
+    ) -> tuple[Encoded, EncoderState]:
+        """Encode T steps. A missing value is the running mean (zero when scaled) and is marked.
+
+        lengths [B]: steps that are real; the rest is padding, NaN, which changes no memory.
+        """
         observed = torch.isfinite(x.values)
         (location, spread), scale = self.scale.unroll(x.values, ScaleState(*state[:3]))
         filled = _carry_forward(x.values, observed, state.latest)
@@ -87,12 +101,22 @@ class Encoder(nn.Module):
         scaled = torch.where(observed, (filled.double() - location) / spread, 0)
         moved = torch.where(observed & seen_before, (filled.double() - before) / spread, 0)
         width = self.dtype
-        parts = [scaled.to(width), moved.to(width), observed.to(width), x.clocks.to(width)]
+        given = {VALUE: scaled, CHANGE: moved, OBSERVED: observed}
+        parts = [given[part].to(width) for part in self.spec.parts] + [x.clocks.to(width)]
         parts += [e[:, None].expand(-1, x.values.shape[1], -1) for e in self._embedded(x.codes)]
+        inputs = torch.cat(parts, -1)
+        if self.spec.frame:
+            inputs = inputs.view(*inputs.shape[:-1], *self.spec.frame).movedim(-1, 2)
         history, ring = self._extend_ring(filled[..., 0], observed[..., 0], state)
+        if lengths is not None:
+            ring = self._ring_after(history, lengths)
         started = (state.seen[:, :1] > 0) | (observed[..., 0].cumsum(1) > 0)
-        encoded = Encoded(torch.cat(parts, -1), location[..., 0], spread[..., 0], history, started)
+        encoded = Encoded(inputs, location[..., 0], spread[..., 0], history, started)
         return encoded, EncoderState(*scale, filled[:, -1].to(self.dtype), ring)
+
+    def _ring_after(self, history: Tensor, lengths: Tensor) -> Tensor:
+        places = lengths[:, None] + torch.arange(self.spec.lags, device=history.device)
+        return history.gather(1, places).to(self.dtype)
 
     def embed_unknown_as_mean(self) -> None:
         """Make code 0, the unknown category, the mean of the known ones. Call after training."""

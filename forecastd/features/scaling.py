@@ -1,8 +1,10 @@
-"""Running scale: a causal mean and spread per channel that follow the series.
+"""Scales: where each channel is and how far it spreads.
 
-Exponentially weighted with a given half-life; the first observations count fully, so a fresh
-series has the plain mean and variance of what it has shown. The spread is that of the fast
-tracker plus a tenth of a slow one's, so a quiet stretch does not blow up small noise.
+The running scale is a causal mean and spread per channel that follow the series. Exponentially
+weighted with a given half-life; the first observations count fully, so a fresh series has the plain
+mean and variance of what it has shown. The spread is that of the fast tracker plus a tenth of a
+slow one's, so a quiet stretch does not blow up small noise. The fixed scale is the same for all
+series at all times; training finds it.
 """
 
 from __future__ import annotations
@@ -79,6 +81,41 @@ class RunningScale(nn.Module):
             variances.append(variance)
         scale = _scale(counts, torch.stack(means, 1), torch.stack(variances, 1))
         return scale, ScaleState(counts[:, -1], mean, variance)
+
+
+class FixedScale(nn.Module):
+    """One location and spread per channel, float32 [C], for all series; 0 and 1 at first."""
+
+    location: Tensor
+    spread: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.register_buffer("location", torch.zeros(channels))
+        self.register_buffer("spread", torch.ones(channels))
+
+    def initial_state(self, series_count: int, device: torch.device) -> ScaleState:
+        """Return the state of series that were never observed: counts, and no moments."""
+        seen = torch.zeros((series_count, self.channels), dtype=torch.float64, device=device)
+        none = torch.zeros((series_count, self.channels, 0), dtype=torch.float64, device=device)
+        return ScaleState(seen, none, none)
+
+    def step(self, x: Tensor, state: ScaleState) -> tuple[Scale, ScaleState]:
+        """Count one observation x [B, C], NaN where missing."""
+        scale, after = self.unroll(x[:, None], state)
+        return Scale(scale.location[:, 0], scale.spread[:, 0]), after
+
+    def of(self, state: ScaleState) -> Scale:
+        """Return the scale [B, C]."""
+        shape = state.seen.shape
+        return Scale(self.location.double().expand(shape), self.spread.double().expand(shape))
+
+    def unroll(self, xs: Tensor, state: ScaleState) -> tuple[Scale, ScaleState]:
+        """Count the observations in xs [B, T, C]; the scale [B, T, C] is always the same."""
+        seen = state.seen + torch.isfinite(xs).sum(1)
+        location, spread = (t.double().expand(xs.shape) for t in (self.location, self.spread))
+        return Scale(location, spread), state._replace(seen=seen)
 
 
 def _scale(counts: Tensor, means: Tensor, variances: Tensor) -> Scale:

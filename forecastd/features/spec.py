@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PER_CHANNEL = 3  # scaled value, its difference, observed or missing
+VALUE, CHANGE, OBSERVED = PARTS = "value", "change", "observed"
+"""What a channel may give to the network: its scaled value, its change, whether it was observed."""
+SCALINGS = (
+    "running", "none", "zerocenter", "zscore", "rescale-symmetric", "rescale-zero-one",
+)  # fmt: skip
+"""How values are scaled: by a running scale that follows each series, or by numbers that training
+finds and that stay: not at all, less the mean, that over the deviation, to -1...1, to 0...1."""
 SLOW_FACTOR = 30.0
 """How many half-lives of the fast tracker of a running scale one of the slow tracker is."""
 SLOW_SHARE = 0.1
@@ -15,8 +21,12 @@ SLOW_SHARE = 0.1
 class FeatureSpec:
     """The shape of the features as data.
 
-    channels: numeric columns, target first. clocks: see calendar.CLOCKS. half_life: steps.
-    lags: L, length of the ring. embedding: E numbers per category. vocabulary: codes per column.
+    channels: numeric columns, target first where the target is forecast. clocks: see
+    calendar.CLOCKS. half_life: steps. lags: L, length of the ring. embedding: E numbers per
+    category. vocabulary: codes per column. scaling: one of SCALINGS. parts: of PARTS, in that
+    order, what each channel gives. frame: the shape of what the channels are the elements of, as
+    stored, channels last, as (28, 28, 1); empty where they are a vector. min_length: the
+    shortest sequence that the network can take.
     """
 
     channels: int
@@ -25,12 +35,21 @@ class FeatureSpec:
     lags: int
     embedding: int
     vocabulary: tuple[int, ...]
+    scaling: str = "running"
+    parts: tuple[str, ...] = PARTS
+    frame: tuple[int, ...] = ()
+    min_length: int = 1
 
     @property
     def width(self) -> int:
         """F, the number of inputs of the first layer."""
         embedded = self.embedding * len(self.vocabulary)
-        return PER_CHANNEL * self.channels + 2 * len(self.clocks) + embedded
+        return len(self.parts) * self.channels + 2 * len(self.clocks) + embedded
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """What enters the first layer: (F,), or a frame with its channels first."""
+        return (self.frame[-1], *self.frame[:-1]) if self.frame else (self.width,)
 
 
 def scale_rates(half_life: float) -> tuple[float, float]:

@@ -16,7 +16,21 @@ from torch.nn import functional
 from forecastd.network.spec import HeadSpec
 
 
-class PointHead(nn.Module):
+class Head(nn.Module):
+    """Base of all heads: `forward` gives what the loss takes, `forecast` turns it into numbers.
+
+    supervised: the head says what the target is now, from the inputs up to now, in its own units;
+    all others forecast it, scaled as the encoder scales it.
+    """
+
+    supervised = False
+
+    def forecast(self, raw: Tensor) -> Tensor:
+        """Return [..., horizon, Q] for what `forward` returned, [..., horizon, P]."""
+        return raw
+
+
+class PointHead(Head):
     """One value per horizon: [..., horizon, 1]."""
 
     def __init__(self, width: int, spec: HeadSpec) -> None:
@@ -30,7 +44,7 @@ class PointHead(nn.Module):
         return _centre(self.centre, self.highway, y, lags)[..., None]
 
 
-class QuantileHead(nn.Module):
+class QuantileHead(Head):
     """Quantiles that cannot cross: the median, and steps of softplus away from it.
 
     Returns [..., horizon, Q] in rising order of quantile.
@@ -56,7 +70,7 @@ class QuantileHead(nn.Module):
         return torch.cat([lower, median, median + up.cumsum(-1)], -1)
 
 
-HEADS: dict[str, Callable[[int, HeadSpec], nn.Module]] = {
+HEADS: dict[str, Callable[[int, HeadSpec], Head]] = {
     "point": PointHead,
     "quantile": QuantileHead,
 }

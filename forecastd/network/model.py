@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,25 +12,35 @@ from torch import Tensor, nn
 
 from forecastd.features.encoder import Encoded, Encoder, EncoderState, Inputs
 from forecastd.features.scaling import ScaleState
+from forecastd.network.graph import LayerGraph, States
 from forecastd.network.heads import HEADS
-from forecastd.network.layers import LAYERS, Layer, LayerState, LstmState, NoState
-from forecastd.network.shapes import weight_shapes
+from forecastd.network.layers.contract import LayerState, Signal
+from forecastd.network.shapes import weight_shapes, wiring_of
 from forecastd.network.spec import NetworkSpec
 
 
 class NetworkState(NamedTuple):
-    """Everything a series remembers inside the network; the leading axis of each is the series."""
+    """Everything a series remembers inside the network; the leading axis of each is the series.
+
+    latest [B, ...]: the last layer's output after the newest step, or [B, 0] where the layers'
+    states tell it.
+    """
 
     encoder: EncoderState
-    layers: tuple[LayerState, ...]
+    layers: States
+    latest: Tensor
 
 
 class Forecast(NamedTuple):
-    """values [B, T', horizon, Q] scaled; location and spread [B, T'] float64 undo the scaling."""
+    """values [B, T', horizon, Q] scaled; location and spread [B, T'] float64 undo the scaling.
+
+    raw [B, T', horizon, P]: what the head gave and the loss takes.
+    """
 
     values: Tensor
     location: Tensor
     spread: Tensor
+    raw: Tensor
 
     def unscaled(self) -> Tensor:
         """Return the forecast in the units of the data, float64."""
@@ -45,25 +55,22 @@ class ForecastNetwork(nn.Module):
         weight_shapes(spec)
         self.spec = spec
         self.encoder = Encoder(spec.features)
-        self.layers = nn.ModuleDict()
-        width = spec.features.width
-        for layer in spec.layers:
-            self.layers[layer.name] = LAYERS[layer.kind](width, **layer.options)
-            width = self._layer(layer.name).width
-        self.head = HEADS[spec.head.kind](width, spec.head)
-        states = [self._layer(name).initial_state(1) for name in self.layers]
-        with_memory = [place for place, memory in enumerate(states, 1) if len(memory)]
-        self._memory = max(with_memory, default=0)  # layers from here on remember nothing
+        self.layers = LayerGraph(wiring_of(spec))
+        self.head = HEADS[spec.head.kind](self.layers.wiring.output.width, spec.head)
+        with torch.no_grad():
+            self._tells = self.layers.recall(self.layers.initial_state(1)) is not None
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.parameters()).device
+        return self.encoder.device
 
     def initial_state(self, series_count: int) -> NetworkState:
         """Return the state of series that were never observed."""
-        layers = tuple(self._layer(name).initial_state(series_count) for name in self.layers)
-        return NetworkState(self.encoder.initial_state(series_count, self.device), layers)
+        sizes = (0,) if self._tells else self.layers.wiring.output.sizes
+        latest = torch.zeros((series_count, *sizes), dtype=self.encoder.dtype, device=self.device)
+        encoder = self.encoder.initial_state(series_count, self.device)
+        return NetworkState(encoder, self.layers.initial_state(series_count), latest)
 
     def warm(self, x: Inputs, state: NetworkState) -> NetworkState:
         """Advance only the features' memory, which is cheap, and leave the layers as they are."""
@@ -72,7 +79,7 @@ class ForecastNetwork(nn.Module):
     def step(self, x: Inputs, state: NetworkState) -> tuple[Forecast, NetworkState]:
         """Advance B series by one observation (x with T = 1) and forecast after it."""
         encoded, y, after = self._step(x, state)
-        return self._forecast(y[:, None], encoded, torch.zeros(1, dtype=torch.long)), after
+        return self._forecast(y[:, None], encoded, _first(y)), after
 
     def advance(self, x: Inputs, state: NetworkState) -> NetworkState:
         """Advance B series by one observation, as `step`, without a forecast."""
@@ -85,67 +92,79 @@ class ForecastNetwork(nn.Module):
         history = torch.cat([torch.zeros_like(encoder.ring[:, :1]), encoder.ring], 1)
         started = encoder.seen[:, :1] > 0
         encoded = Encoded(encoder.latest, location[:, :1], spread[:, :1], history, started)
-        memory = state.layers[self._memory - 1]
-        assert isinstance(memory, LstmState)
-        y = memory.hidden
-        for name in list(self.layers)[self._memory :]:
-            y, _ = self._layer(name).step(y, NoState())
-        return self._forecast(y[:, None], encoded, torch.zeros(1, dtype=torch.long))
+        y = self.layers.recall(state.layers) if self._tells else state.latest
+        assert y is not None
+        return self._forecast(y[:, None], encoded, _first(y))
 
     def _step(self, x: Inputs, state: NetworkState) -> tuple[Encoded, Tensor, NetworkState]:
-        """Return what was encoded, the last layer's output [B, width] and the next state."""
+        """Return what was encoded, the last layer's output [B, ...] and the next state."""
         encoded, encoder = self.encoder.unroll(x, state.encoder)
-        y = encoded.inputs[:, 0]
-        after = []
-        for name, before in zip(self.layers, state.layers, strict=True):
-            y, next_state = self._layer(name).step(y, before)
-            after.append(next_state)
-        return encoded, y, NetworkState(encoder, tuple(after))
+        y, after = self.layers.step(encoded.inputs[:, 0], state.layers)
+        return encoded, y, NetworkState(encoder, after, state.latest if self._tells else y)
 
     def unroll(
-        self, x: Inputs, state: NetworkState, at: Tensor | None = None
+        self,
+        x: Inputs,
+        state: NetworkState,
+        at: Tensor | None = None,
+        lengths: Tensor | None = None,
     ) -> tuple[Forecast, NetworkState]:
         """Advance B series by T observations.
 
-        at: the steps [T'] to forecast from; all if None. With an output "last" layer only the
-        last step is forecast from.
+        at: the steps [T'] to forecast from; all if None. What gives one value a sequence is
+        forecast from at its last step alone, T' = 1. lengths [B]: real steps of each series, the
+        rest is padding at the end, which changes nothing; None: all.
         """
-        encoded, encoder = self.encoder.unroll(x, state.encoder)
+        encoded, encoder = self.encoder.unroll(x, state.encoder, lengths)
         steps = x.values.shape[1]
-        ys, remembered = self._through(slice(self._memory), encoded.inputs, state)
-        if ys.shape[1] != steps:
-            at = torch.tensor([steps - 1], device=ys.device)
+        entering = Signal(encoded.inputs, lengths)
+        wanted = at if self._tells else None  # the newest output is to be kept as well
+        signal, after = self.layers.unroll(entering, state.layers, wanted)
+        last = _last_steps(x.values, lengths)
+        once = not self.layers.wiring.output.time
+        ys, latest = signal.values, state.latest
+        if not self._tells:
+            latest = ys[:, 0] if once else ys[torch.arange(len(ys)), last]
+            ys = ys if at is None or once else ys[:, at]
+        if once:
+            at = last[:, None]
         elif at is None:
             at = torch.arange(steps, device=ys.device)
-        else:
-            ys = ys[:, at]  # layers that remember nothing need no other steps
-        ys, rest = self._through(slice(self._memory, None), ys, state)
-        return self._forecast(ys, encoded, at), NetworkState(encoder, (*remembered, *rest))
-
-    def _through(
-        self, some: slice, ys: Tensor, state: NetworkState
-    ) -> tuple[Tensor, tuple[LayerState, ...]]:
-        """Unroll some of the layers, one after another."""
-        after = []
-        for name, before in zip(list(self.layers)[some], state.layers[some], strict=True):
-            ys, next_state = self._layer(name).unroll(ys, before)
-            after.append(next_state)
-        return ys, tuple(after)
+        return self._forecast(ys, encoded, at), NetworkState(encoder, after, latest)
 
     def _forecast(self, ys: Tensor, encoded: Encoded, at: Tensor) -> Forecast:
-        location, spread = encoded.location[:, at], encoded.spread[:, at]
-        lags = self._lags(encoded, at, location, spread) if self.spec.head.lags else None
-        return Forecast(self.head(ys, lags), location, spread)
+        """Forecast from the outputs ys [B, T', ...] of the steps `at`, [T'] or [B, T']."""
+        rows = torch.arange(len(ys), device=ys.device)[:, None]
+        location, spread = encoded.location[rows, at], encoded.spread[rows, at]
+        lags = None
+        if self.spec.head.lags:
+            lags = self._lags(encoded, (rows, at), location, spread)
+        raw = self.head(ys.flatten(2), lags)
+        if self.head.supervised:
+            location, spread = torch.zeros_like(location), torch.ones_like(spread)
+        return Forecast(self.head.forecast(raw), location, spread, raw)
 
-    def _lags(self, encoded: Encoded, at: Tensor, location: Tensor, spread: Tensor) -> Tensor:
+    def _lags(
+        self, encoded: Encoded, at: tuple[Tensor, Tensor], location: Tensor, spread: Tensor
+    ) -> Tensor:
         """Return the last L values before and at each step in `at`, scaled as that step is."""
-        window = encoded.history.unfold(1, self.spec.head.lags, 1)[:, at + 1]
+        rows, steps = at
+        window = encoded.history.unfold(1, self.spec.head.lags, 1)[rows, steps + 1]
         kind = window.dtype
         scaled = (window - location[..., None].to(kind)) / spread[..., None].to(kind)
-        return torch.where(encoded.started[:, at, None], scaled, 0).to(encoded.inputs.dtype)
+        return torch.where(encoded.started[at][..., None], scaled, 0).to(encoded.inputs.dtype)
 
-    def _layer(self, name: str) -> Layer:
-        return cast(Layer, self.layers[name])
+
+def _first(y: Tensor) -> Tensor:
+    return torch.zeros(1, dtype=torch.long, device=y.device)
+
+
+def _last_steps(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the last real step [B] of each row; the first of a row that has none."""
+    if lengths is None:
+        count, steps = values.shape[:2]
+        return torch.full((count,), steps - 1, device=values.device)
+    return lengths.clamp(min=1) - 1
 
 
 def weights_of(network: ForecastNetwork) -> dict[str, NDArray[np.float32]]:
@@ -163,11 +182,9 @@ def network_of(spec: NetworkSpec, weights: Mapping[str, NDArray[np.float32]]) ->
 
 def detach(state: NetworkState) -> NetworkState:
     """Return the state cut off from its gradient history."""
-    layers = tuple(
-        LstmState(s.hidden.detach(), s.cell.detach()) if isinstance(s, LstmState) else s
-        for s in state.layers
-    )
-    return NetworkState(EncoderState(*(t.detach() for t in state.encoder)), layers)
+    layers = tuple(type(s)(*(t.detach() for t in s)) for s in state.layers)
+    encoder = EncoderState(*(t.detach() for t in state.encoder))
+    return NetworkState(encoder, layers, state.latest.detach())
 
 
 def flatten(state: NetworkState, names: list[str]) -> dict[str, Tensor]:
@@ -177,7 +194,9 @@ def flatten(state: NetworkState, names: list[str]) -> dict[str, Tensor]:
     """
     flat = {f"encoder.{name}": tensor for name, tensor in state.encoder._asdict().items()}
     for layer, memory in zip(names, state.layers, strict=True):
-        flat |= {f"layers.{layer}.{name}": tensor for name, tensor in memory._asdict().items()}
+        flat |= {f"layers.{layer}.{name}": t for name, t in _fields(memory).items()}
+    if state.latest.shape[1:] != (0,):
+        flat["latest"] = state.latest
     return flat
 
 
@@ -185,7 +204,14 @@ def unflatten(flat: dict[str, Tensor], like: NetworkState, names: list[str]) -> 
     """Return the state whose flatten() is `flat`; `like` gives its structure."""
     encoder = EncoderState(*(flat[f"encoder.{name}"] for name in EncoderState._fields))
     layers = tuple(
-        type(memory)(*(flat[f"layers.{layer}.{name}"] for name in memory._fields))
+        type(memory)(*(flat[f"layers.{layer}.{name}"] for name in _fields(memory)))
         for layer, memory in zip(names, like.layers, strict=True)
     )
-    return NetworkState(encoder, layers)
+    latest = flat.get("latest", encoder.seen[:, :0].to(like.latest.dtype))
+    return NetworkState(encoder, layers, latest)
+
+
+def _fields(memory: LayerState) -> dict[str, Tensor]:
+    """Return the tensors of a layer's state by name."""
+    named: dict[str, Tensor] = memory._asdict()  # type: ignore[attr-defined]  # a NamedTuple
+    return named

@@ -1,45 +1,42 @@
 """The weights a spec asks for, by name and shape, without making any and without torch.
 
 What reads a model compares its file with them, so nothing is allocated that a file only claims.
-`tests/unit/test_network_shapes.py` holds them against the modules. To add a layer or a head: one
-function here, one line in LAYERS or HEADS, of the same kind as its class.
+`tests/unit/test_network_shapes.py` holds them against the modules. A layer says its own in
+`network.kinds`; to add a head: one function here, one line in HEADS, of the same kind as its class.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from forecastd.errors import ArtifactError
-from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
+from forecastd.features.spec import PARTS, SCALINGS
+from forecastd.network.kinds.contract import NUMBER_MAX, Shape, Shapes
+from forecastd.network.spec import HeadSpec, NetworkSpec
+from forecastd.network.wiring import Wiring, wire
 
-NUMBER_MAX = 1 << 30
-"""No width, count or length of a network is larger."""
 
-Shape = tuple[int, ...]
-Shapes = dict[str, Shape]
-"""The shape of each array by the dotted name it has in the network's state_dict()."""
+def wiring_of(spec: NetworkSpec) -> Wiring:
+    """Return how the layers of a network are connected. Raises SpecError."""
+    return wire(spec.layers, Shape(spec.features.sizes))
 
 
 def weight_shapes(spec: NetworkSpec) -> Shapes:
-    """Return the shape of every weight of a network.
+    """Return the shape of every weight of a network, by its dotted name in the state_dict().
 
     Raises ArtifactError when a layer or the head is unknown or its options do not fit it.
     """
     shapes = _encoder(spec)
-    width = spec.features.width
-    names: set[str] = set()
-    for layer in spec.layers:
-        if layer.name in names:
-            message = f"two layers are called {layer.name!r}"
-            raise ArtifactError(message)
-        names.add(layer.name)
-        own, width = _of_layer(layer, width)
-        shapes |= {f"layers.{layer.name}.{name}": shape for name, shape in own.items()}
+    wiring = wiring_of(spec)
+    for node in wiring.nodes:
+        own = node.facts.weights
+        shapes |= {f"layers.{node.name}.{name}": shape for name, shape in own.items()}
     if spec.head.kind not in HEADS:
         message = f"the head has the unknown kind {spec.head.kind!r}"
         raise ArtifactError(message, hint=f"known: {', '.join(HEADS)}")
     _require_head(spec.head)
-    head = HEADS[spec.head.kind](width, spec.head)
+    head = HEADS[spec.head.kind](wiring.output.width, spec.head)
     return shapes | {f"head.{name}": shape for name, shape in head.items()}
 
 
@@ -52,40 +49,21 @@ def _encoder(spec: NetworkSpec) -> Shapes:
     _require(positive, f"half_life is not a number of steps: {features.half_life!r}")
     for size in features.vocabulary:
         _whole("vocabulary", size, 1)
+    _whole("min_length", features.min_length, 1)
+    _require(features.scaling in SCALINGS, f"scaling is not known: {features.scaling!r}")
+    ordered = [part for part in PARTS if part in features.parts]
+    _require(list(features.parts) == ordered != [], f"parts are not known: {features.parts!r}")
+    for size in features.frame:
+        _whole("frame", size, 1)
+    fits = not features.frame or math.prod(features.frame) == features.width
+    _require(fits, f"a frame of {features.frame} is not made of {features.width} inputs")
     tables = enumerate(features.vocabulary if features.embedding else ())
-    return {f"encoder.embeddings.{n}.weight": (size, features.embedding) for n, size in tables}
-
-
-def _of_layer(layer: LayerSpec, inputs: int) -> tuple[Shapes, int]:
-    """Return the shapes of a layer, and its width."""
-    if layer.kind not in LAYERS:
-        message = f"layer {layer.name!r} has the unknown kind {layer.kind!r}"
-        raise ArtifactError(message, hint=f"known: {', '.join(LAYERS)}")
-    named = isinstance(layer.name, str) and layer.name != "" and "." not in layer.name
-    _require(named, f"{layer.name!r} cannot be the name of a layer")
-    try:
-        return LAYERS[layer.kind](inputs, **layer.options)
-    except (TypeError, ArtifactError) as error:
-        message = f"layer {layer.name!r} cannot be built from its options: {error}"
-        raise ArtifactError(message) from error
-
-
-def _lstm(inputs: int, hidden: int, output: str = "sequence") -> tuple[Shapes, int]:
-    _whole("hidden", hidden, 1)
-    _require(output in ("sequence", "last"), f"output is neither sequence nor last: {output!r}")
-    rows = 4 * hidden
     shapes: Shapes = {
-        "lstm.weight_ih_l0": (rows, inputs),
-        "lstm.weight_hh_l0": (rows, hidden),
-        "lstm.bias_ih_l0": (rows,),
-        "lstm.bias_hh_l0": (rows,),
+        f"encoder.embeddings.{n}.weight": (size, features.embedding) for n, size in tables
     }
-    return shapes, hidden
-
-
-def _dropout(inputs: int, share: float) -> tuple[Shapes, int]:
-    _require(_is_number(share) and 0 <= share <= 1, f"share is not between 0 and 1: {share!r}")
-    return {}, inputs
+    if features.scaling != "running":
+        shapes |= {f"encoder.scale.{name}": (features.channels,) for name in ("location", "spread")}
+    return shapes
 
 
 def _require_head(head: HeadSpec) -> None:
@@ -104,9 +82,6 @@ def _quantile(width: int, spec: HeadSpec) -> Shapes:
     rows = spec.horizon * sum(quantile != 0.5 for quantile in spec.quantiles)
     return _point(width, spec) | {"steps.weight": (rows, width), "steps.bias": (rows,)}
 
-
-LAYERS: dict[str, Callable[..., tuple[Shapes, int]]] = {"lstm": _lstm, "dropout": _dropout}
-"""Kind: the shapes and the width for a width of inputs and the options of a LayerSpec."""
 
 HEADS: dict[str, Callable[[int, HeadSpec], Shapes]] = {"point": _point, "quantile": _quantile}
 """Kind: the shapes for the width of the last layer."""

@@ -13,11 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import SPECS, cut, inputs, network
+from networks import layer as layer_of
 from torch import Tensor
 
 from forecastd.features.scaling import RunningScale
 from forecastd.network.heads import HEADS
-from forecastd.network.layers import LAYERS, Layer
+from forecastd.network.layers import LAYERS
 from forecastd.network.model import flatten
 from forecastd.network.spec import HeadSpec
 
@@ -70,7 +71,7 @@ def test_scaler_folds(lengths: list[int], seed: int, series: int) -> None:
 @settings(max_examples=25)
 def test_layer_folds(kind: str, dtype: torch.dtype, lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)
-    layer: Layer = LAYERS[kind](WIDTH, **LAYER_OPTIONS[kind]).to(dtype).eval()
+    layer = layer_of(kind, WIDTH, **LAYER_OPTIONS[kind]).to(dtype).eval()
     xs = torch.randn(3, sum(lengths), WIDTH, dtype=dtype)
     with torch.no_grad():
         whole, last = layer.unroll(xs, layer.initial_state(3))
@@ -91,8 +92,8 @@ def test_layer_folds(kind: str, dtype: torch.dtype, lengths: list[int], seed: in
 @dtypes
 def test_last_output_is_the_last_of_the_sequence(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    every = LAYERS["lstm"](WIDTH, hidden=5, output="sequence").to(dtype)
-    last = LAYERS["lstm"](WIDTH, hidden=5, output="last").to(dtype)
+    every = layer_of("lstm", WIDTH, hidden=5, output="sequence").to(dtype)
+    last = layer_of("lstm", WIDTH, hidden=5, output="last").to(dtype)
     last.load_state_dict(every.state_dict())
     xs = torch.randn(4, 11, WIDTH, dtype=dtype)
     with torch.no_grad():

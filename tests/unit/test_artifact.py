@@ -265,7 +265,7 @@ DAMAGE: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "infinite statistic": ("weights", "not finite", lambda f: weights(f, nan_statistic)),
     "other weights": ("example.json", "no longer forecasts", lambda f: weights(f, other_weights)),
     "unknown layer": ("model.json", "unknown kind 'gru'", lambda f: layer(f, kind="gru")),
-    "layer option": ("model.json", "cannot be built", lambda f: layer(f, options={"rooms": 3})),
+    "layer option": ("model.json", "'hidden' is missing", lambda f: layer(f, options={"rooms": 3})),
     "wide layer": ("model.json", "", lambda f: layer(f, options={"hidden": 1 << 45})),
     "large layer": ("weights", "not those", lambda f: layer(f, options={"hidden": 1 << 20})),
     "layers are text": ("model.json", "spec", lambda f: part(f, "spec", layers="lstm")),

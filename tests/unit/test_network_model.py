@@ -7,27 +7,26 @@ import numpy as np
 import pytest
 import torch
 from models import model, stored, waves
-from networks import SPECS, inputs, network
+from networks import SPECS, inputs, layer, network
 
 from forecastd.data.lanes import Shape, pieces_of, sweep_plan, walk
 from forecastd.features.encoder import Inputs
 from forecastd.network.heads import QuantileHead
-from forecastd.network.layers import DropoutLayer, LstmLayer
 from forecastd.network.model import ForecastNetwork, detach, flatten, unflatten
 from forecastd.network.spec import HeadSpec
 from forecastd.network.walker import STEPS_MAX, Walker, steps_at_once
 
 
 def test_dropout_only_in_training() -> None:
-    layer = DropoutLayer(100, 0.3)
+    dropout = layer("dropout", 100, share=0.3)
     xs = torch.ones(10, 20, 100)
-    state = layer.initial_state(10)
+    state = dropout.initial_state(10)
     torch.manual_seed(0)
-    dropped = layer.train().unroll(xs, state)[0]
+    dropped = dropout.train().unroll(xs, state)[0]
     assert 0.28 < (dropped == 0).float().mean().item() < 0.32
     assert dropped.max().item() == pytest.approx(1 / 0.7)
-    assert torch.equal(layer.eval().unroll(xs, state)[0], xs)
-    assert torch.equal(layer.step(xs[:, 0], state)[0], xs[:, 0])
+    assert torch.equal(dropout.eval().unroll(xs, state)[0], xs)
+    assert torch.equal(dropout.step(xs[:, 0], state)[0], xs[:, 0])
 
 
 def test_a_network_in_training_varies_and_in_use_does_not() -> None:
@@ -42,11 +41,11 @@ def test_a_network_in_training_varies_and_in_use_does_not() -> None:
 
 
 def test_lstm_starts_with_open_forget_gates_and_is_torch_s() -> None:
-    layer = LstmLayer(3, 4)
-    biases = layer.lstm.bias_ih_l0 + layer.lstm.bias_hh_l0
+    lstm = layer("lstm", 3, hidden=4)
+    biases = lstm.lstm.bias_ih_l0 + lstm.lstm.bias_hh_l0
     assert biases.view(4, 4).tolist() == [[0] * 4, [1] * 4, [0] * 4, [0] * 4]
     xs = torch.randn(2, 5, 3)
-    assert torch.equal(layer.unroll(xs, layer.initial_state(2))[0], layer.lstm(xs)[0])
+    assert torch.equal(lstm.unroll(xs, lstm.initial_state(2))[0], lstm.lstm(xs)[0])
 
 
 def test_the_median_of_a_quantile_head_is_its_centre() -> None:
@@ -112,8 +111,7 @@ def test_memory_bounds_the_steps_at_once() -> None:
     long = dataclasses.replace(spec.head, horizon=4096, quantiles=tuple(np.linspace(0, 1, 99)))
     assert steps_at_once(dataclasses.replace(spec, head=long), 64) == 8
     layers = tuple(
-        dataclasses.replace(layer, options={**layer.options, "output": "last"})
-        for layer in spec.layers
+        dataclasses.replace(one, options={**one.options, "output": "last"}) for one in spec.layers
     )
     assert steps_at_once(dataclasses.replace(spec, layers=layers), 64) == 1
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.artifact import Artifact
-from forecastd.features.spec import scale_rates
+from forecastd.features.spec import PARTS, scale_rates
 from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.kernels import table as t
@@ -29,14 +29,24 @@ _IGNORED = {"dropout"}
 def unsupported(spec: NetworkSpec) -> str | None:
     """Return what the kernels cannot compute, in words; None if they can compute all of it."""
     for layer in spec.layers:
-        if layer.kind != "lstm" and layer.kind not in _IGNORED:
-            return f"layer {layer.name!r} of kind {layer.kind!r}"
+        if not _known(layer):
+            return f"layer {layer.name!r} of kind {layer.kind!r} as it is"
     if all(layer.kind in _IGNORED for layer in spec.layers):
         return "a network without memory"
-    unknown = [clock for clock in spec.features.clocks if clock not in _CLOCKS]
+    features = spec.features
+    if features.scaling != "running" or features.parts != PARTS or features.frame:
+        return f"features of the scaling {features.scaling!r} and the parts {features.parts}"
+    unknown = [clock for clock in features.clocks if clock not in _CLOCKS]
     if unknown:
         return f"the clock {unknown[0]!r}"
-    return None if spec.head.kind in {"point", "quantile"} else f"a head of kind {spec.head.kind!r}"
+    known = spec.head.kind in {"point", "quantile"} and spec.head.linear
+    return None if known else f"a head of kind {spec.head.kind!r} as it is"
+
+
+def _known(layer: LayerSpec) -> bool:
+    """Tell whether the kernels compute a layer with its options."""
+    plain = layer.kind in _IGNORED or not layer.options.keys() - {"hidden", "output"}
+    return plain and not layer.inputs and layer.kind in {"lstm", *_IGNORED}
 
 
 def live_layers(spec: NetworkSpec) -> list[LayerSpec]:
