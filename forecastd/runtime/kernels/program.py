@@ -30,7 +30,7 @@ def unsupported(spec: NetworkSpec) -> str | None:
     """Return what the kernels cannot compute, in words; None if they can compute all of it."""
     for layer in spec.layers:
         if not _known(layer):
-            return f"layer {layer.name!r} of kind {layer.kind!r} as it is"
+            return f"layer {layer.name!r} of kind {layer.kind!r}"
     if all(layer.kind in _IGNORED for layer in spec.layers):
         return "a network without memory"
     features = spec.features
@@ -40,7 +40,7 @@ def unsupported(spec: NetworkSpec) -> str | None:
     if unknown:
         return f"the clock {unknown[0]!r}"
     known = spec.head.kind in {"point", "quantile"} and spec.head.linear
-    return None if known else f"a head of kind {spec.head.kind!r} as it is"
+    return None if known else f"a head of kind {spec.head.kind!r}"
 
 
 def _known(layer: LayerSpec) -> bool:
