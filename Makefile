@@ -4,7 +4,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fmt lint type test test-slow check bench dist
+.PHONY: help setup demo fmt lint type test test-slow check coverage examples bench dist
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -33,6 +33,9 @@ test-slow: $(INSTALLED) ## the tests that train, kill and restart
 	.venv/bin/pytest -m "slow and not gpu"
 
 check: lint type test ## what has to pass before a merge
+
+coverage: $(INSTALLED) ## write which test shows which row of the source documents
+	.venv/bin/python tests/coverage_table.py
 
 bench: $(INSTALLED) ## run every benchmark
 	for script in step codec train loader memory; do .venv/bin/python benchmarks/$$script.py || exit 1; done

@@ -17,7 +17,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDERS = [
-    "forecastd", "cli", "tests", "benchmarks", "datasets", "systemd", "docs", ".ci",
+    "forecastd", "cli", "tests", "benchmarks", "datasets", "examples", "systemd", "docs", ".ci",
 ]  # fmt: skip
 FUNCTION_LINES_MAX = 50
 FILE_LINES_MAX = 400
