@@ -19,8 +19,8 @@ States = tuple[LayerState, ...]
 class LayerGraph(nn.ModuleDict):
     """The layers by name, in the order they run.
 
-    memory: how many of them run up to the last one that remembers; those after it can be computed
-    for single steps alone where the network is a chain.
+    memory: how many of them run up to the last one whose outputs depend on other steps; those after
+    it can be computed for single steps alone where the network is a chain.
     """
 
     def __init__(self, wiring: Wiring) -> None:
@@ -28,7 +28,11 @@ class LayerGraph(nn.ModuleDict):
         self.wiring = wiring
         for node in wiring.nodes:
             self[node.name] = LAYERS[node.kind](node.entering, node.options, node.facts)
-        remembering = [n for n, node in enumerate(wiring.nodes, 1) if node.facts.state]
+        remembering = [
+            n
+            for n, node in enumerate(wiring.nodes, 1)
+            if node.facts.state or node.facts.needs_future is not None
+        ]
         self.memory = max(remembering, default=0)
         through = wiring.is_chain and all(node.facts.outputs[OUT].time for node in wiring.nodes)
         self.cut = self.memory if through else len(wiring.nodes)

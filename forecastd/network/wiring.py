@@ -68,6 +68,17 @@ class Wiring:
             before = node.name
         return before == self.last
 
+    @property
+    def min_length(self) -> int:
+        """The fewest steps a sequence must have for every layer to give something."""
+        needed: dict[Port, int] = {}
+        for node in reversed(self.nodes):
+            own = max(needed.get(Port(node.name, port), 1) for port in node.facts.outputs)
+            steps = node.facts.min_length + (own - 1) * node.facts.stride
+            for source in node.inputs.values():
+                needed[source] = max(needed.get(source, 1), steps)
+        return needed.get(Port(INPUT), 1)
+
     def needs_future(self) -> str | None:
         """Return why the network cannot follow a stream, naming the layer; None if it can."""
         for node in self.nodes:
@@ -97,6 +108,9 @@ def wire(layers: Sequence[LayerSpec], entering: Shape) -> Wiring:
     if Port(last) not in shapes:
         message = f"layer {last!r} ({layers[-1].kind}) is the last and has no port {OUT!r}"
         raise SpecError(message)
+    if shapes[Port(last)].folded:
+        message = f"layer {last!r} ({layers[-1].kind}) is the last and gives what is still folded"
+        raise SpecError(message, hint="put an unfolding layer after it")
     return Wiring(tuple(nodes), last, shapes[Port(last)])
 
 

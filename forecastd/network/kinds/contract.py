@@ -62,13 +62,18 @@ class Facts:
 
     outputs: by port, "out" among them. weights: the arrays of its state_dict(). state: what a
     series remembers, by field of its state, without the axis of the series. needs_future: why it
-    cannot be stepped as observations arrive, in words; None where it can.
+    cannot be stepped as observations arrive, in words; None where it can. min_length, stride: for n
+    steps to come out, min_length + (n - 1) * stride must enter. keeps_length: what comes out has as
+    many steps as what enters, wherever it is a sequence.
     """
 
     outputs: dict[str, Shape]
     weights: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     state: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     needs_future: str | None = None
+    min_length: int = 1
+    stride: int = 1
+    keeps_length: bool = True
 
 
 @dataclass(frozen=True)
