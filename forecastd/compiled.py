@@ -47,7 +47,7 @@ def compiled(function: _Function) -> _Function:
 
     Where no folder for the machine code can be written, it is compiled anew at each start.
     """
-    made: Any = numba.njit(nogil=True)(function)
+    made: Any = once_a_type(numba.njit(nogil=True)(function))
     make_cache: Any = _QuickCache
     try:
         made._cache = make_cache(function)
@@ -64,6 +64,21 @@ def compiled_until_changed(make: Callable[[int], _Function], sources: Iterable[P
     """
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
     return compiled(make(int.from_bytes(digest[:7], "little")))
+
+
+def once_a_type(made: Any) -> Any:
+    """Have a function of numba compiled once for integers, not again for each constant it is given.
+
+    Where it is inlined, a constant is known all the same.
+    """
+    template: Any = made.get_call_template
+    unliteral: Any = numba.types.unliteral
+
+    def plain(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return template(tuple(unliteral(kind) for kind in args), keywords)
+
+    made.get_call_template = plain
+    return made
 
 
 def inlined(function: _Function) -> _Function:

@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from forecastd.compiled import compiled_until_changed
+from forecastd.compiled import compiled_until_changed, once_a_type
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -21,10 +21,14 @@ _compile: Any = njit
 _intrinsic: Any = intrinsic
 _pointer_type: Any = types.CPointer
 
-inlined: Callable[[_Function], _Function] = _compile(nogil=True, forceinline=True)
-"""A part of compiled functions. It takes arrays as `bare`: counted ones cost more than the work.
 
-"""
+def inlined(function: _Function) -> _Function:
+    """Compile a part of compiled functions.
+
+    It takes arrays as `bare`: counted ones cost more than the work.
+    """
+    made: _Function = once_a_type(_compile(nogil=True, forceinline=True)(function))
+    return made
 
 
 def entry(make: Callable[[int], _Function]) -> _Function:

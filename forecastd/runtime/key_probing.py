@@ -195,7 +195,8 @@ def insert(
             table[at] = (hashes[key] >> np.uint64(32) << np.uint64(32)) | np.uint64(slot + 1)
             all_hashes[slot] = hashes[key]
             places[slot, 0], places[slot, 1] = heap_end, length
-            heap[heap_end : heap_end + length] = data[start : start + length]
+            for byte in range(length):
+                heap[heap_end + byte] = data[start + byte]
             heap_end += length
             end += 1
         slots[key] = slot
@@ -261,4 +262,5 @@ def collect(slots: IntArray, places: IntArray, heap: Bytes, offsets: IntArray, d
     """Copy keys out of the heap."""
     for row in range(len(slots)):
         start, length = places[slots[row], 0], places[slots[row], 1]
-        data[offsets[row] : offsets[row + 1]] = heap[start : start + length]
+        for byte in range(length):
+            data[offsets[row] + byte] = heap[start + byte]

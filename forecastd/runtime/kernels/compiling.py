@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from forecastd.compiled import compiled_until_changed
+from forecastd.compiled import compiled_until_changed, once_a_type
 from forecastd.series import IntArray
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -16,12 +16,13 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 
 def part(function: _Function) -> _Function:
     """Compile a function into those that call it, where its vectors stay in registers."""
-    return cast("_Function", numba.njit(forceinline=True, error_model="numpy")(function))
+    made = numba.njit(forceinline=True, error_model="numpy")(function)
+    return cast("_Function", once_a_type(made))
 
 
 def section(function: _Function) -> _Function:
     """Compile a function that entries call: too large to be repeated in each place."""
-    return cast("_Function", numba.njit(error_model="numpy")(function))
+    return cast("_Function", once_a_type(numba.njit(error_model="numpy")(function)))
 
 
 def entry(make: Callable[[int], _Function]) -> _Function:

@@ -88,7 +88,8 @@ def advance(time: int, steps: int, kind: int, size: int) -> int:
     first = _first_day(moved // _YEAR_MONTHS, moved % _YEAR_MONTHS)
     following = moved + 1
     length = _first_day(following // _YEAR_MONTHS, following % _YEAR_MONTHS) - first
-    return (first + min(day, length - 1)) * _DAY_US + time % _DAY_US
+    day = day if day < length else length - 1
+    return (first + day) * _DAY_US + time % _DAY_US
 
 
 @section
@@ -98,5 +99,7 @@ def steps_between(earlier: int, later: int, kind: int, size: int) -> int:
         months = _months(later) - _months(earlier)
         whole, rest = months // size, months % size
         up = 2 * rest > size or (2 * rest == size and whole % 2 == 1)
-        return max(whole + (1 if up else 0), 1)
-    return max((later - earlier + size // 2) // size, 1)
+        steps = whole + (1 if up else 0)
+    else:
+        steps = (later - earlier + size // 2) // size
+    return steps if steps > 1 else 1
