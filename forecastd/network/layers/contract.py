@@ -13,6 +13,10 @@ LayerState = tuple[Any, ...]
 """A NamedTuple of tensors whose leading axis is the series."""
 
 
+Factor = float | Tensor
+"""Multiplies a rate: of a whole parameter, or of each entry by a tensor that broadcasts to it."""
+
+
 class NoState(NamedTuple):
     """The state of a layer that remembers nothing."""
 
@@ -70,6 +74,16 @@ class Layer(nn.Module):
     def recall(self, state: LayerState) -> Tensor | None:
         """Return the output [B, ...] of the step that left this state; None if it does not tell."""
         return None
+
+    def factors(self) -> dict[str, tuple[Factor, Factor]]:
+        """Return what multiplies the learning rate and the L2 penalty, by name of the parameter.
+
+        By default weights have 1 and 1; biases, named so or of one axis, are not penalised.
+        """
+        return {
+            name: (1.0, 0.0 if parameter.ndim == 1 or name.endswith("bias") else 1.0)
+            for name, parameter in self.named_parameters()
+        }
 
     def step_ports(
         self, inputs: Mapping[str, Tensor], state: LayerState
