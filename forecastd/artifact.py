@@ -16,10 +16,10 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from forecastd.network.device import choose_device
 from forecastd.network.kinds.contract import Shapes
 from forecastd.network.shapes import weight_shapes
 from forecastd.network.spec import NetworkSpec
-from forecastd.series import FloatArray, Frequency, IntArray, Signature
+from forecastd.series import FloatArray, Frequency, IntArray, Signature, Task
 
 if TYPE_CHECKING:  # reading a model does not need it
     from forecastd.network.model import ForecastNetwork
@@ -246,9 +246,12 @@ def run_example(artifact: Artifact, example: Example) -> NDArray[np.float64]:
 
 
 def signature_to_json(signature: Signature) -> dict[str, Any]:
-    """Return plain values; the frequency as text."""
-    values = {name: value for name, value in asdict(signature).items() if value or name != "frames"}
-    return values | {"frequency": str(signature.frequency)}
+    """Return plain values, the frequency as text; later additions only where they are set."""
+    plain = {field.name: field.default for field in fields(Signature)} | {"frames": {}}
+    added = ("frames", "task", "classes", "more_targets")
+    values = asdict(signature)
+    kept = {n: value for n, value in values.items() if n not in added or value != plain[n]}
+    return kept | {"frequency": str(signature.frequency)}
 
 
 def signature_from_json(data: dict[str, Any]) -> Signature:
@@ -257,8 +260,12 @@ def signature_from_json(data: dict[str, Any]) -> Signature:
         values = dict(data)
         values["frequency"] = Frequency.parse(values["frequency"])
         values |= {name: tuple(values[name]) for name in ("past", "static", "quantiles")}
+        values |= {n: tuple(values[n]) for n in ("classes", "more_targets") if n in values}
+        if values.get("task", "forecast") not in get_args(Task):
+            message = f"the task is {values['task']!r}"
+            raise ValueError(message)
         return Signature(**values)
-    except (KeyError, TypeError, DataError) as error:
+    except (KeyError, TypeError, ValueError, DataError) as error:
         message = f"the model's signature is not understood: {error}"
         raise ArtifactError(message) from error
 

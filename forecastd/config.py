@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from forecastd.errors import ConfigError, DataError
 from forecastd.network_settings import FeatureSettings as FeatureSettings
@@ -23,6 +30,7 @@ from forecastd.network_settings import NetworkSettings as NetworkSettings
 from forecastd.series import Frequency
 from forecastd.settings import Settings as Settings
 from forecastd.split_settings import SplitSettings as SplitSettings
+from forecastd.task_settings import TaskSettings as TaskSettings
 from forecastd.train_settings import TrainSettings as TrainSettings
 
 FILE_BYTES_MAX = 1 << 20
@@ -65,13 +73,19 @@ def _as_list(value: object) -> object:
 
 
 class DataSettings(Settings):
-    """[data]: which file, and what its columns mean."""
+    """[data]: which file, and what its columns mean.
+
+    What the target is for is said in [task]: those who read the data are told by `task`.
+    """
 
     path: str = Field(description="Parquet, CSV, NDJSON or Arrow IPC file, folder or glob")
     id: str | None = Field(None, description="column with the series key; none: see target")
     time: str = Field("ds", description="column with the time: a timestamp or an integer count")
     target: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        ["y"], min_length=1, description="column to forecast; several without id: a wide frame"
+        ["y"],
+        min_length=1,
+        description="column to forecast; several without id: a wide frame. "
+        "For other tasks the label, or the responses",
     )
     past: list[str] = Field([], description="numeric columns known up to now")
     static: list[str] = Field([], description="text columns that do not change within a series")
@@ -84,6 +98,8 @@ class DataSettings(Settings):
     max_gap: int | None = Field(
         None, ge=0, description="longest hole in steps to fill as missing; a longer one resets"
     )
+    _task: TaskSettings = PrivateAttr(default_factory=TaskSettings)
+    _unlabelled: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _roles_do_not_overlap(self) -> DataSettings:
@@ -93,18 +109,42 @@ class DataSettings(Settings):
         if repeated:
             message = f"column {repeated[0]!r} has two roles"
             raise ValueError(message)
-        if self.id and len(self.target) > 1:
-            message = "several targets need a wide frame without id; leave one target or drop id"
-            raise ValueError(message)
-        if len(self.target) > 1 and (self.past or self.static):
-            message = "a wide frame takes no past or static columns"
-            raise ValueError(message)
         return self
+
+    def misfit(self) -> str | None:
+        """Return why the columns do not suit the task; None if they do."""
+        task, several = self.task, len(self.target) > 1
+        if task.supervised:
+            if not self.past:
+                return f"a {task.kind} needs inputs; name their columns in past"
+            if several and task.kind == "classification":
+                return "a classification has one target, the label"
+        elif self.id and several:
+            return "several targets need a wide frame without id; leave one target or drop id"
+        elif several and (self.past or self.static):
+            return "a wide frame takes no past or static columns"
+        return None
+
+    @property
+    def task(self) -> TaskSettings:
+        """What the target is for; a forecast, if nothing else was said."""
+        return self._task
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the files may lack the targets, which then count as missing."""
+        return self._unlabelled
+
+    def for_task(self, task: TaskSettings, *, unlabelled: bool = False) -> DataSettings:
+        """Return the same settings for a task."""
+        copy = self.model_copy()
+        copy._task, copy._unlabelled = task, unlabelled
+        return copy
 
     @property
     def wide(self) -> bool:
         """Whether each target column is a series of its own."""
-        return len(self.target) > 1
+        return len(self.target) > 1 and not self.task.supervised
 
 
 class RunSettings(Settings):
@@ -118,6 +158,7 @@ class TrainConfig(Settings):
 
     version: Literal[1] = 1
     data: DataSettings
+    task: TaskSettings = TaskSettings()
     split: SplitSettings = SplitSettings()
     features: FeatureSettings = FeatureSettings()
     network: NetworkSettings = NetworkSettings()
@@ -125,8 +166,12 @@ class TrainConfig(Settings):
     run: RunSettings = RunSettings()
 
     @model_validator(mode="after")
-    def _split_fits_data(self) -> TrainConfig:
+    def _parts_fit(self) -> TrainConfig:
         data = self.data
+        data._task = self.task
+        if problem := data.misfit():
+            message = f"data: {problem}"
+            raise ValueError(message)
         roles = {"data.id": data.id, "data.time": data.time, "data.target": data.target[0]}
         if problem := self.split.misfit(data.path, roles, wide=data.wide):
             raise ValueError(problem)

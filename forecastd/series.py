@@ -20,6 +20,9 @@ from forecastd.errors import DataError
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
+Task = Literal["forecast", "regression", "classification"]
+"""What a model says of its targets: what they will be, or what they are (a number, a class)."""
+
 NEVER = np.iinfo(np.int64).min
 """The last time of a series that has no observation yet."""
 
@@ -107,11 +110,14 @@ class Frequency:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model reads and what it forecasts: names, roles, frequency, horizon.
+    """What a model reads and what it says: names, roles, frequency, horizon.
 
-    `channels` are the numeric columns in the order of the value arrays; the target comes first.
-    `id` is None where the data is one series; it is then called by the target's name. `frames`:
-    shapes of the columns whose elements, in row-major order, are channels `name[0]`, `name[1]`, ...
+    `channels` are the numeric columns of an observation in the order of the value arrays; a target
+    that is forecast comes first. `id` is None where the data is one series; it is then called by
+    the target's name. `frames`: shapes of the columns whose elements, in row-major order, are
+    channels `name[0]`, `name[1]`, ... `task`: "forecast", or "regression" and "classification",
+    whose targets (`target`, then `more_targets`) are no channels: the model says what they are now.
+    `classes`: labels by code.
     """
 
     id: str | None
@@ -125,11 +131,24 @@ class Signature:
     quantiles: tuple[float, ...]
     time_zone: bool = False
     frames: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    task: Task = "forecast"
+    classes: tuple[str, ...] = ()
+    more_targets: tuple[str, ...] = ()
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the targets are answers to learn, not the future of an input."""
+        return self.task != "forecast"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that the model says something of."""
+        return (self.target, *self.more_targets)
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The numeric columns: target, then past covariates."""
-        return (self.target, *self.past)
+        """The numeric columns that enter: a target that is forecast, then past covariates."""
+        return self.past if self.supervised else (self.target, *self.past)
 
     @property
     def median(self) -> int:

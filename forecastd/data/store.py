@@ -39,7 +39,7 @@ class Store:
 
     keys: [S] sorted. offsets: [S+1] first row of each series, then N. segments: [K, 3] series,
     first row, end row of each stretch between resets of the state. times: [N]. values: [N, C],
-    the target first, NaN where missing. observed: [N] False for rows that were inserted.
+    the targets first, NaN where missing. observed: [N] False for rows that were inserted.
     static: one value per series and column. The arrays are memory-mapped and read only.
     """
 
@@ -81,6 +81,9 @@ class Store:
             quantiles=quantiles,
             time_zone=self.columns.time_zone,
             frames=self.columns.frames,
+            task=self.columns.task,
+            classes=self.columns.classes,
+            more_targets=self.columns.more_targets,
         )
 
 
@@ -133,13 +136,14 @@ def open_store(folder: Path) -> Store:
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in _ARRAYS
         }
-        columns = header["columns"]
+        columns: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in header["columns"].items()
+        }
         keys, static = read_names(folder, header["static"])
         store = Store(
             folder=folder,
-            columns=Columns(
-                **{**columns, "past": tuple(columns["past"]), "static": tuple(columns["static"])}
-            ),
+            columns=Columns(**columns),
             frequency=Frequency.parse(header["frequency"]),
             season=header["season"],
             max_gap=header["max_gap"],
@@ -169,6 +173,8 @@ def _fingerprint(data: DataSettings, inputs: Inputs) -> str:
     """Return a text that differs when the input files or the options differ."""
     files = [(file.name, file.size, file.changed_ns) for file in inputs.files]
     options = data.model_dump(exclude={"path"})
+    if data.task.supervised:
+        options["task"] = [data.task.kind, data.task.classes]
     return json.dumps([FORMAT_VERSION, files, options], sort_keys=True)
 
 

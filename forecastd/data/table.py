@@ -22,6 +22,7 @@ from forecastd.data.reader import require_columns, stamps_of
 from forecastd.data.where import columns_in, parse
 from forecastd.data.wide import Wide, rows_known
 from forecastd.errors import DataError
+from forecastd.series import Task
 
 WIDE_ID, WIDE_TARGET = "unique_id", "y"
 """What the series and their values are called when each column of a frame is a series."""
@@ -32,6 +33,8 @@ class Columns:
     """Names and roles of the columns. id: None where the data is one series.
 
     past: channels; a column of frames is one for each element. frames: the shapes of such columns.
+    task: what the targets are for; classes: the labels by the code that stands for each. The
+    targets of any task but a forecast may be several: target, then more_targets.
     """
 
     id: str | None
@@ -41,11 +44,19 @@ class Columns:
     static: tuple[str, ...] = ()
     time_zone: bool = False
     frames: Shapes = field(default_factory=dict)
+    task: Task = "forecast"
+    classes: tuple[str, ...] = ()
+    more_targets: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns to forecast or to answer, the first of `channels`."""
+        return (self.target, *self.more_targets)
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The numeric columns: target, then past covariates."""
-        return (self.target, *self.past)
+        """The numeric columns of a store: the targets, then past covariates."""
+        return (*self.targets, *self.past)
 
 
 def columns_of(data: DataSettings, schema: Mapping[str, pl.DataType] | None = None) -> Columns:
@@ -61,8 +72,17 @@ def columns_of(data: DataSettings, schema: Mapping[str, pl.DataType] | None = No
         if name in kinds and is_frame(kinds[name]):
             message = f"the static column {name!r} holds frames"
             raise DataError(message, hint="name it in past, or leave it out")
-    past = tuple(spread_names(data.past, shapes))
-    return Columns(data.id, data.time, data.target[0], past, tuple(data.static), frames=shapes)
+    return Columns(
+        data.id,
+        data.time,
+        data.target[0],
+        tuple(spread_names(data.past, shapes)),
+        tuple(data.static),
+        frames=shapes,
+        task=data.task.kind,
+        classes=tuple(data.task.classes or ()),
+        more_targets=tuple(data.target[1:]),
+    )
 
 
 def channels_of(data: DataSettings, inputs: Inputs) -> int:
