@@ -6,17 +6,16 @@ the default. A value keeps its origin so that `forecast config show --origin` ca
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Field,
     PrivateAttr,
@@ -27,6 +26,7 @@ from pydantic import (
 from forecastd.errors import ConfigError, DataError
 from forecastd.network_settings import FeatureSettings as FeatureSettings
 from forecastd.network_settings import NetworkSettings as NetworkSettings
+from forecastd.origins import Found, is_tables, key_lines, places_of, problems_of
 from forecastd.series import Frequency
 from forecastd.settings import Settings as Settings
 from forecastd.split_settings import SplitSettings as SplitSettings
@@ -213,8 +213,8 @@ def load(
         tree: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: {error}"]) from error
-    lines = _key_lines(text)
-    origins = {key: f"{path}:{lines.get(key, '?')}" for key in _leaves(tree)}
+    lines = key_lines(text)
+    origins = places_of(tree, lines, path)
     variables = os.environ if environment is None else environment
     for name in sorted(variables):
         if name.startswith(prefix):
@@ -230,7 +230,7 @@ def load(
     try:
         settings = kind.model_validate(tree)
     except ValidationError as error:
-        problems = _problems(error, kind, _Found(path, tree, lines, origins))
+        problems = problems_of(error, kind, Found(path, tree, lines, origins))
         raise ConfigError(problems) from None
     return Loaded(settings, origins, path.absolute().parent)
 
@@ -256,113 +256,15 @@ def _value(text: str) -> object:
 
 
 def _assign(tree: dict[str, Any], dotted: str, value: object) -> None:
+    """Set a dotted key; a number leads into a list of tables, as network.layers.0.hidden."""
     *tables, last = dotted.split(".")
-    for table in tables:
+    for table, following in pairwise([*tables, last]):
         child = tree.setdefault(table, {})
+        if is_tables(child):
+            if following == last or following not in map(str, range(len(child))):
+                raise ConfigError([f"{dotted}: write the number of a table and a key of it"])
+            child = {str(number): inner for number, inner in enumerate(child)}
         if not isinstance(child, dict):
             raise ConfigError([f"{dotted}: {table} is a value, not a table"])
         tree = child
     tree[last] = value
-
-
-def _leaves(tree: Mapping[str, Any], before: str = "") -> list[str]:
-    found = []
-    for key, value in tree.items():
-        found += _leaves(value, f"{before}{key}.") if isinstance(value, dict) else [before + key]
-    return found
-
-
-def _key_lines(text: str) -> dict[str, int]:
-    """Return the line of each table and key. Keys within an inline table have its line."""
-    lines: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if match := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
-            table = match[1].replace('"', "") + "."
-            lines.setdefault(table[:-1], number)
-        elif match := re.match(r"\s*([\w.\"-]+)\s*=", line):
-            key = table + match[1].replace('"', "")
-            lines.setdefault(key, number)
-            for inner in re.findall(r"([\w-]+)\s*=", line[match.end() :]):
-                lines.setdefault(f"{key}.{inner}", number)
-    return lines
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a file and the overrides said, and where."""
-
-    path: Path
-    tree: Mapping[str, Any]
-    lines: Mapping[str, int]
-    origins: Mapping[str, str]
-
-
-def _problems(error: ValidationError, kind: type[Settings], found: _Found) -> list[str]:
-    problems: list[str] = []
-    for item in error.errors():
-        names = _without_tags(item["loc"], found.tree)
-        dotted = _known_prefix(names, found.lines, found.origins)
-        where = found.origins.get(dotted) or f"{found.path}:{found.lines.get(dotted, 1)}"
-        if item["type"] == "extra_forbidden":
-            known = _known_keys(kind, [str(part) for part in item["loc"][:-1]])
-            close = difflib.get_close_matches(names[-1], known, n=1, cutoff=0.4)
-            tail = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-            text = f"unknown key {'.'.join(names)!r}{tail}"
-        elif item["type"] == "missing":
-            text = f"key {'.'.join(names)!r} is missing"
-        else:
-            reason = item["msg"].removeprefix("Value error, ")
-            text = f"{dotted or 'settings'}: {reason}"
-            text += "" if isinstance(item["input"], dict) else f", found {item['input']!r}"
-        problem = f"{where}: {text}"
-        if problem not in problems:
-            problems.append(problem)
-    return problems
-
-
-def _known_prefix(names: list[str], lines: Mapping[str, int], origins: Mapping[str, str]) -> str:
-    """Return the longest part of a location that somebody wrote down."""
-    for end in range(len(names), 0, -1):
-        dotted = ".".join(names[:end])
-        if dotted in origins or dotted in lines:
-            return dotted
-    return ""
-
-
-def _without_tags(location: tuple[int | str, ...], tree: Any) -> list[str]:
-    """Return the keys of a location; pydantic adds the `type` of a table that has several kinds."""
-    names = []
-    for part in location:
-        is_table = isinstance(tree, dict)
-        if is_table and part not in tree and tree.get("type") == part:
-            continue
-        names.append(str(part))
-        tree = tree.get(part) if is_table else None
-    return names
-
-
-def _known_keys(kind: type[BaseModel], names: list[str]) -> list[str]:
-    """Return the keys of the table that `names` leads to, through maps of named tables too."""
-    model, choices = kind, [kind]
-    for name in names:
-        if field := model.model_fields.get(name):
-            choices = _models_in(field.annotation)
-            model = choices[0] if choices else model
-        else:  # the name of a table, or the `type` that says which kind of table it is
-            model = next((choice for choice in choices if name in _types_of(choice)), model)
-    return list(model.model_fields)
-
-
-def _types_of(model: type[BaseModel]) -> tuple[object, ...]:
-    field = model.model_fields.get("type")
-    return getattr(field.annotation, "__args__", ()) if field else ()
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    found: list[type[BaseModel]] = []
-    for argument in getattr(annotation, "__args__", ()):
-        found += _models_in(argument)
-    return found

@@ -58,9 +58,16 @@ class ArtifactError(UserError):
 
 
 class SpecError(ArtifactError):
-    """A network is written down wrong, in a config or in a model: the sentence names the layer."""
+    """A network is written down wrong, in a config or in a model: the sentence names the layer.
+
+    layer: its name, where one layer is at fault.
+    """
 
     code = "SPEC_ERROR"
+
+    def __init__(self, message: str, *, hint: str | None = None, layer: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.layer = layer
 
 
 class PeerError(ForecastError):

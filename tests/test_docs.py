@@ -59,7 +59,7 @@ def _keys(kind: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
         inner = list(_models_in(field.annotation))
         for model in inner:
             yield from _keys(model, f"{before}{name}.NAME." if is_map else f"{before}{name}.")
-        if not inner:
+        if not inner or isinstance(field.default, int):  # or a number in place of the tables
             yield before + name, _default(field)
 
 

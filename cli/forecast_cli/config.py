@@ -79,16 +79,29 @@ def leaves(settings: BaseModel, before: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each setting as a dotted key and its value, in the order of the tables."""
     from pydantic import BaseModel
 
-    for name in type(settings).model_fields:
+    for name, plain in settings.model_dump().items():
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             yield from leaves(value, f"{before}{name}.")
         else:
-            yield before + name, value
+            yield before + name, plain
 
 
 def toml_value(value: object) -> str:
     """Return a setting's value as TOML writes it."""
     import tomlkit
 
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        given = {name: item for name, item in value.items() if item is not None}
+        inside = ", ".join(f"{toml_key(name)} = {toml_value(item)}" for name, item in given.items())
+        return f"{{ {inside} }}"
     return tomlkit.item(value).as_string()
+
+
+def toml_key(name: str) -> str:
+    """Return a name as the key of a TOML table."""
+    import tomlkit
+
+    return tomlkit.key(name).as_string()

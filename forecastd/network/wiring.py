@@ -94,7 +94,7 @@ def wire(layers: Sequence[LayerSpec], entering: Shape) -> Wiring:
     used twice, a port that is not there or not connected, a cycle, shapes that do not fit.
     """
     _require_names(layers)
-    options = {layer.name: _options(layer) for layer in layers}
+    options = {layer.name: options_of(layer) for layer in layers}
     sources = _sources(layers, options)
     shapes: dict[Port, Shape] = {Port(INPUT): entering}
     nodes = []
@@ -107,10 +107,10 @@ def wire(layers: Sequence[LayerSpec], entering: Shape) -> Wiring:
     last = layers[-1].name if layers else INPUT
     if Port(last) not in shapes:
         message = f"layer {last!r} ({layers[-1].kind}) is the last and has no port {OUT!r}"
-        raise SpecError(message)
+        raise SpecError(message, layer=last)
     if shapes[Port(last)].folded:
         message = f"layer {last!r} ({layers[-1].kind}) is the last and gives what is still folded"
-        raise SpecError(message, hint="put an unfolding layer after it")
+        raise SpecError(message, hint="put an unfolding layer after it", layer=last)
     return Wiring(tuple(nodes), last, shapes[Port(last)])
 
 
@@ -122,25 +122,27 @@ def _require_names(layers: Sequence[LayerSpec]) -> None:
         )
         if not good or layer.name == INPUT:
             message = f"{layer.name!r} cannot be the name of a layer"
-            raise SpecError(message, hint='write letters, digits, "-" and "_"; "input" is taken')
+            hint = 'write letters, digits, "-" and "_"; "input" is taken'
+            raise SpecError(message, hint=hint, layer=layer.name)
         if layer.name in names:
             message = f"two layers are called {layer.name!r}"
-            raise SpecError(message, hint="give each layer a name of its own")
+            raise SpecError(message, hint="give each layer a name of its own", layer=layer.name)
         names.add(layer.name)
 
 
-def _options(layer: LayerSpec) -> Options:
+def options_of(layer: LayerSpec) -> Options:
+    """Return the options of a layer, checked. Raises SpecError."""
     if layer.kind not in KINDS:
         close = difflib.get_close_matches(str(layer.kind), KINDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(KINDS)}"
         message = f"layer {layer.name!r} has the unknown kind {layer.kind!r}"
-        raise SpecError(message, hint=hint)
+        raise SpecError(message, hint=hint, layer=layer.name)
     wanted = KINDS[layer.kind].options
     try:
         return wanted.model_validate(layer.options)
     except ValidationError as error:
         message = f"layer {layer.name!r} ({layer.kind}): {_first_problem(error, wanted)}"
-        raise SpecError(message) from None
+        raise SpecError(message, layer=layer.name) from None
 
 
 def _first_problem(error: ValidationError, wanted: type[Options]) -> str:
@@ -171,12 +173,16 @@ def _sources(
         for port, source in given.items():
             if port not in ports and not kind.any_number:
                 message = f"layer {layer.name!r} ({layer.kind}) has no input {port!r}"
-                raise SpecError(message, hint=f"its inputs are {', '.join(ports)}")
+                raise SpecError(
+                    message, hint=f"its inputs are {', '.join(ports)}", layer=layer.name
+                )
             if source.layer not in names:
                 message = (
                     f"layer {layer.name!r} takes its input from {source.layer!r}, which is none"
                 )
-                raise SpecError(message, hint=f"layers: {', '.join(sorted(names))}")
+                raise SpecError(
+                    message, hint=f"layers: {', '.join(sorted(names))}", layer=layer.name
+                )
         _require_connected(layer, kind, ports, given)
         found[layer.name], before = given, layer.name
     return found
@@ -190,7 +196,8 @@ def _require_connected(
         message = (
             f"the input {missing[0]!r} of layer {layer.name!r} ({layer.kind}) is not connected"
         )
-        raise SpecError(message, hint=f'write inputs = {{ {missing[0]} = "layer/port" }}')
+        hint = f'write inputs = {{ {missing[0]} = "layer/port" }}'
+        raise SpecError(message, hint=hint, layer=layer.name)
 
 
 def _in_order(
@@ -205,7 +212,8 @@ def _in_order(
         if layer is None:
             names = ", ".join(repr(layer.name) for layer in left)
             message = f"the layers {names} feed each other in a circle"
-            raise SpecError(message, hint="a layer cannot take what follows from its own output")
+            hint = "a layer cannot take what follows from its own output"
+            raise SpecError(message, hint=hint, layer=left[0].name)
         ordered.append(layer)
         done.add(layer.name)
         left.remove(layer)
@@ -216,7 +224,8 @@ def _shape_at(layer: LayerSpec, source: Port, shapes: Mapping[Port, Shape]) -> S
     if source not in shapes:
         known = ", ".join(p.port for p in shapes if p.layer == source.layer)
         message = f"layer {layer.name!r} is fed from {str(source)!r}, which has no such output"
-        raise SpecError(message, hint=f"the outputs of {source.layer!r} are {known}")
+        hint = f"the outputs of {source.layer!r} are {known}"
+        raise SpecError(message, hint=hint, layer=layer.name)
     return shapes[source]
 
 
@@ -228,4 +237,4 @@ def _facts(
     except ValueError as error:
         fed = ", ".join(f"{port} {entering[port]} from {sources[port]}" for port in entering)
         message = f"layer {layer.name!r} ({layer.kind}) {error} [{fed}]"
-        raise SpecError(message) from None
+        raise SpecError(message, layer=layer.name) from None
