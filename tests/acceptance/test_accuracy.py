@@ -44,6 +44,7 @@ def show(name: str, training: dict[str, Any], metrics: Metrics) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+@pytest.mark.shows("S40", "S88")
 def test_weather_a_day_ahead(project: Path, tmp_path: Path) -> None:
     data = project / "datasets" / "nyc_weather"
     model, training = trained(tmp_path, data / "forecast.toml")

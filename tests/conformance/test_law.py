@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import SPECS, cut, inputs, network
+from networks import SPECS, SUPERVISED_SPECS, cut, inputs, network
 from networks import layer as layer_of
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from forecastd.features.scaling import RunningScale
 from forecastd.network.heads import HEADS
 from forecastd.network.layers import LAYERS
 from forecastd.network.model import flatten
+from forecastd.network.outputs import SUPERVISED
 from forecastd.network.spec import HeadSpec
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -45,9 +46,10 @@ def chunks(lengths: list[int]) -> list[slice]:
 
 def test_every_layer_and_head_has_options_here() -> None:
     assert LAYER_OPTIONS.keys() == LAYERS.keys()
-    assert {spec.head.kind for spec in SPECS.values()} == HEADS.keys()
+    assert {spec.head.kind for spec in (SPECS | SUPERVISED_SPECS).values()} == HEADS.keys()
 
 
+@pytest.mark.trap(22)
 @given(lengths=cuts, seed=seeds, series=st.integers(1, 5))
 def test_scaler_folds(lengths: list[int], seed: int, series: int) -> None:
     scaler = RunningScale(2, 7.0)
@@ -106,24 +108,29 @@ def test_last_output_is_the_last_of_the_sequence(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("kind", HEADS)
 def test_head_takes_steps_one_by_one(kind: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    quantiles = (0.1, 0.5, 0.9) if kind == "quantile" else ()
-    head = HEADS[kind](WIDTH, HeadSpec(kind, 4, quantiles, 3)).to(dtype)
+    quantiles = () if kind == "point" or kind in SUPERVISED else (0.1, 0.5, 0.9)
+    spec = HeadSpec(kind, 1, (), 0, 3) if kind in SUPERVISED else HeadSpec(kind, 4, quantiles, 3)
+    head = HEADS[kind](WIDTH, spec).to(dtype)
     y, lags = torch.randn(2, 9, WIDTH, dtype=dtype), torch.randn(2, 9, 3, dtype=dtype)
+    scale = torch.rand(2, 2, 9, dtype=torch.float64) + 1
     with torch.no_grad():
-        whole = head(y, lags)
-        stepped = torch.stack([head(y[:, t], lags[:, t]) for t in range(9)], 1)
-    assert whole.shape == (2, 9, 4, max(1, len(quantiles)))
-    close(stepped, whole, dtype)
+        whole = head.placed(head(y, lags), *scale)
+        parts = [head.placed(head(y[:, t], lags[:, t]), *scale[:, :, t]) for t in range(9)]
+        forecast = head.forecast(whole)
+    assert forecast.shape == (2, 9, spec.horizon, spec.outputs or max(1, len(quantiles)))
+    close(torch.stack(parts, 1), whole, dtype)
 
 
+@pytest.mark.shows("S36", "S81")
+@pytest.mark.trap(22)
 @dtypes
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", SPECS | SUPERVISED_SPECS)
 @given(lengths=cuts, seed=seeds, series=st.integers(1, 6))
 @settings(max_examples=25)
 def test_network_folds(
     name: str, dtype: torch.dtype, lengths: list[int], seed: int, series: int
 ) -> None:
-    net = network(SPECS[name], dtype, seed)
+    net = network((SPECS | SUPERVISED_SPECS)[name], dtype, seed)
     x = inputs(series, sum(lengths), seed, dtype)
     with torch.no_grad():
         whole, last = net.unroll(x, net.initial_state(series))
@@ -144,10 +151,11 @@ def test_network_folds(
         close(torch.cat(parts, 1), whole.unscaled(), dtype)
 
 
+@pytest.mark.shows("S43")
 @dtypes
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", SPECS | SUPERVISED_SPECS)
 def test_a_batch_is_its_rows_one_by_one(name: str, dtype: torch.dtype) -> None:
-    net = network(SPECS[name], dtype)
+    net = network((SPECS | SUPERVISED_SPECS)[name], dtype)
     x = inputs(7, 40, 3, dtype)
     with torch.no_grad():
         whole, _ = net.unroll(x, net.initial_state(7))
@@ -157,11 +165,12 @@ def test_a_batch_is_its_rows_one_by_one(name: str, dtype: torch.dtype) -> None:
             close(alone.unscaled(), whole.unscaled()[row : row + 1], dtype)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.shows("S88")
+@pytest.mark.parametrize("name", SPECS | SUPERVISED_SPECS)
 @given(seed=seeds, moment=st.integers(0, 29))
 @settings(max_examples=25)
 def test_no_step_sees_its_future(name: str, seed: int, moment: int) -> None:
-    net = network(SPECS[name], torch.float64, seed)
+    net = network((SPECS | SUPERVISED_SPECS)[name], torch.float64, seed)
     x = inputs(4, 30, seed, torch.float64)
     other = inputs(4, 30, seed + 1, torch.float64)
     changed = torch.cat([x.values[:, : moment + 1], other.values[:, moment + 1 :]], 1)
@@ -172,11 +181,11 @@ def test_no_step_sees_its_future(name: str, seed: int, moment: int) -> None:
     close(after.unscaled()[:, upto], before.unscaled()[:, upto], torch.float64)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", SPECS | SUPERVISED_SPECS)
 @given(seed=seeds)
 @settings(max_examples=25)
 def test_forecasts_are_finite_and_quantiles_never_cross(name: str, seed: int) -> None:
-    net = network(SPECS[name], torch.float32, seed)
+    net = network((SPECS | SUPERVISED_SPECS)[name], torch.float32, seed)
     x = inputs(6, 50, seed, torch.float32)
     with torch.no_grad():
         forecast, _ = net.unroll(x, net.initial_state(6))

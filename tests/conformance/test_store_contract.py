@@ -83,16 +83,19 @@ def peak_bytes(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.shows("S55")
 def test_01_walked_again_a_plan_gives_the_same_chunks(store: Store) -> None:
     plan = planned(store)
     assert as_tuples(walk(store, plan, SHAPE)) == as_tuples(walk(store, plan, SHAPE))
 
 
+@pytest.mark.shows("S55")
 def test_02_an_epoch_has_every_row_once(store: Store) -> None:
     found = Counter(rows_of(walk(store, planned(store), SHAPE)))
     assert found == Counter(range(len(store.times)))
 
 
+@pytest.mark.shows("S55")
 def test_03_a_shuffle_is_a_permutation_that_the_seed_repeats(store: Store) -> None:
     pieces = all_pieces(store)
     one, same, other = (planned(store, seed) for seed in (1, 1, 2))
@@ -106,6 +109,7 @@ def test_03_a_shuffle_is_a_permutation_that_the_seed_repeats(store: Store) -> No
     assert table.nbytes <= 2 * pieces.table.nbytes + 8 * 5 * 8
 
 
+@pytest.mark.shows("S55")
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 11])
 def test_04_parts_are_disjoint_and_together_the_whole(store: Store, count: int) -> None:
     plan = planned(store)
@@ -113,6 +117,7 @@ def test_04_parts_are_disjoint_and_together_the_whole(store: Store, count: int) 
     assert Counter(row for part in parts for row in part) == Counter(range(len(store.times)))
 
 
+@pytest.mark.shows("S55")
 def test_05_walks_are_lazy_and_compose(store: Store) -> None:
     """A walk is an iterator: `map` transforms it, a strict `zip` combines two of them."""
     read: list[int] = []
@@ -133,6 +138,7 @@ def test_05_walks_are_lazy_and_compose(store: Store) -> None:
         list(zip(walk(store, plan, SHAPE), part, strict=True))
 
 
+@pytest.mark.shows("S48", "S55", "S56")
 def test_06_memory_is_bounded_by_the_chunk_and_not_by_the_data(tmp_path: Path) -> None:
     peaks = []
     for rows in (3_000, 24_000):
@@ -149,6 +155,7 @@ def test_06_memory_is_bounded_by_the_chunk_and_not_by_the_data(tmp_path: Path) -
     assert peaks[1] < 24_000 * 2 * 4  # much less than a copy of the data
 
 
+@pytest.mark.shows("S55")
 def test_07_a_series_may_span_row_groups_and_files(tmp_path: Path) -> None:
     frame = waves({"a": 300, "b": 200, "c": 50})
     whole = stored(tmp_path, frame)
@@ -166,6 +173,7 @@ def test_07_a_series_may_span_row_groups_and_files(tmp_path: Path) -> None:
         assert one.tobytes() == other.tobytes(), name
 
 
+@pytest.mark.shows("S54", "S55")
 def test_08_statistics_are_those_of_the_training_rows_whatever_their_order(
     store: Store, tmp_path: Path
 ) -> None:
@@ -185,6 +193,7 @@ def test_08_statistics_are_those_of_the_training_rows_whatever_their_order(
     np.testing.assert_array_equal(again.mase_scale, found.mase_scale)
 
 
+@pytest.mark.shows("S55")
 @pytest.mark.parametrize("planner", [lane_plan, window_plan])
 def test_09_a_position_resumes_exactly(store: Store, planner) -> None:
     plan = planner(all_pieces(store), 8, np.random.default_rng(0), SHAPE.sequence)
@@ -199,6 +208,7 @@ def test_09_a_training_resumes_from_its_checkpoint_to_the_bit(tmp_path: Path) ->
     assert weights(trained(resume_run(stopped.folder))) == weights(whole)
 
 
+@pytest.mark.shows("S55", "S56")
 def test_10_a_mapped_store_trains_as_one_in_memory_to_the_bit(tmp_path: Path) -> None:
     mapped = trained(prepared(tmp_path, waves(LENGTHS)))
     ready = prepared(tmp_path)

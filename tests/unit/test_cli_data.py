@@ -77,6 +77,7 @@ def test_describe_tells_span_grid_and_columns(tmp_path: Path) -> None:
     assert "missing" in output("data", "describe", tmp_path / "d.parquet")
 
 
+@pytest.mark.shows("S66")
 def test_describe_draws_lengths_and_tells_padding(tmp_path: Path) -> None:
     sizes = {"a": 100, "b": 100, "c": 40}
     frames = [
@@ -218,6 +219,7 @@ CARDS = Path(__file__).resolve().parents[2] / "datasets"
 MIRROR = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
+@pytest.mark.trap(43)
 @pytest.mark.parametrize("name", names_in(CARDS))
 def test_each_card_is_whole_and_true(name: str) -> None:
     card = read_card(CARDS, name)
@@ -248,6 +250,7 @@ def test_fetch_copies_verifies_and_tells_where(tmp_path: Path, project: Path) ->
     assert "known: ETTh1" in refused("data", "fetch", "nothing", "--cards", CARDS)
 
 
+@pytest.mark.trap(43)
 def test_fetch_believes_the_checksum_only(tmp_path: Path) -> None:
     (tmp_path / "nyc_weather.parquet").write_bytes(b"something else")
     goal = tmp_path / "data"

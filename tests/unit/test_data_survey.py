@@ -179,6 +179,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         check(data, tmp_path)
 
 
+@pytest.mark.shows("S44", "S66")
 def test_padding_is_what_batches_hold_beside_the_series() -> None:
     lengths = np.array([1, 100] * 64)
     ends = np.cumsum(lengths)
@@ -192,6 +193,7 @@ def test_padding_is_what_batches_hold_beside_the_series() -> None:
     assert padding_of(whole).unsorted == 0
 
 
+@pytest.mark.shows("S66")
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=50))
 def test_bars_hold_every_series_once(lengths: list[int]) -> None:
     bars = bars_of(np.array(lengths))

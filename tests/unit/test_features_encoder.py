@@ -37,6 +37,7 @@ def test_value_difference_and_mark_of_each_channel() -> None:
     assert found.inputs[0, :, 2].tolist() == [1, 1, 1]
 
 
+@pytest.mark.trap(26)
 def test_a_missing_value_is_zero_and_marked() -> None:
     found, _ = encoded(NAN, 10.0, NAN, float("inf"), 16.0)
     assert found.inputs[0, :, 2].tolist() == [0, 1, 0, 0, 1]
@@ -77,6 +78,7 @@ def test_width_counts_all_inputs() -> None:
     assert spec.width == 3 * 2 + 2 * 2 + 5 * 2
 
 
+@pytest.mark.trap(26)
 @pytest.mark.parametrize("seed", range(5))
 def test_inputs_are_always_finite(seed: int) -> None:
     encoder = Encoder(FeatureSpec(2, ("hour",), 12.0, 16, 3, (4,)))

@@ -90,6 +90,7 @@ def test_a_sweep_keeps_pieces_whole(sizes: list[int], lanes: int) -> None:
     assert len(plan) == min(lanes, len(sizes))
 
 
+@pytest.mark.shows("S85")
 @few
 @given(sizes=lengths, windows=st.integers(1, 12), seed=seeds, sequence=st.integers(1, 50))
 def test_windows_stay_inside_pieces(
@@ -123,6 +124,7 @@ def swept(store: Store, shape: Shape, lanes: int = 2) -> list[Chunk]:
     return list(walk(store, plan, shape))
 
 
+@pytest.mark.shows("S42")
 @few
 @given(sequence=st.integers(1, 70), horizon=st.integers(1, 30), lanes=st.integers(1, 5))
 def test_chunks_are_rows_of_the_store(
@@ -143,6 +145,7 @@ def test_chunks_are_rows_of_the_store(
     assert seen == Counter(range(len(store.times)))
 
 
+@pytest.mark.shows("S85", "S40")
 @settings(max_examples=15)
 @given(sequence=st.integers(1, 70), horizon=st.integers(1, 30))
 def test_targets_are_the_later_rows_of_the_segment(
@@ -281,6 +284,7 @@ def test_a_walk_goes_on_where_another_stopped(store: Store, planner, done: int) 
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.shows("S44")
 def test_windows_of_like_length_go_side_by_side() -> None:
     sizes = np.random.default_rng(3).integers(2, 60, 400).tolist()
     plan = window_plan(pieces(sizes), 16, np.random.default_rng(0), 48)

@@ -17,6 +17,8 @@ from forecastd.network.spec import HeadSpec
 from forecastd.network.walker import STEPS_MAX, Walker, steps_at_once
 
 
+@pytest.mark.shows("S17", "S120")
+@pytest.mark.trap(39, 40)
 def test_dropout_only_in_training() -> None:
     dropout = layer("dropout", 100, share=0.3)
     xs = torch.ones(10, 20, 100)
@@ -29,6 +31,8 @@ def test_dropout_only_in_training() -> None:
     assert torch.equal(dropout.step(xs[:, 0], state)[0], xs[:, 0])
 
 
+@pytest.mark.shows("S120")
+@pytest.mark.trap(40)
 def test_a_network_in_training_varies_and_in_use_does_not() -> None:
     net = network(SPECS["lstm_quantile"], torch.float32)
     x = inputs(2, 10, 0, torch.float32)
@@ -40,6 +44,8 @@ def test_a_network_in_training_varies_and_in_use_does_not() -> None:
         assert not torch.equal(one, other)
 
 
+@pytest.mark.shows("S80")
+@pytest.mark.trap(2, 3)
 def test_lstm_starts_with_open_forget_gates_and_is_torch_s() -> None:
     lstm = layer("lstm", 3, hidden=4)
     biases = lstm.lstm.bias_ih_l0 + lstm.lstm.bias_hh_l0

@@ -15,6 +15,7 @@ from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
 GOOD = SPECS["two_layers"]
 
 
+@pytest.mark.shows("S124")
 @given(spec=specs)
 def test_a_spec_survives_json(spec: NetworkSpec) -> None:
     assert NetworkSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
@@ -65,6 +66,7 @@ def test_options_that_do_not_fit_the_layer_are_an_artifact_error(options: dict[s
         ForecastNetwork(spec)
 
 
+@pytest.mark.shows("S16", "S124")
 def test_the_short_form_expands_to_named_layers() -> None:
     chain = lstm_chain(16, 2, 0.1, "last")
     assert [layer.name for layer in chain] == ["lstm_1", "dropout_1", "lstm_2", "dropout_2"]

@@ -27,6 +27,7 @@ def _fill(arena: Arena, slots: np.ndarray, value: float) -> None:
     arena.rows["last_time"][slots] = int(value)
 
 
+@pytest.mark.trap(24)
 def test_a_new_series_has_the_initial_row() -> None:
     arena = _arena()
     slots, new = arena.claim(["a", "b"])
@@ -64,6 +65,8 @@ def test_the_scratch_row_belongs_to_nobody() -> None:
     assert arena.snapshot().rows["hidden"].max() == 1
 
 
+@pytest.mark.shows("S39")
+@pytest.mark.trap(24)
 def test_reset_returns_rows_and_keeps_what_is_named() -> None:
     arena = _arena()
     slots, _ = arena.claim(["a", "b", "c"])

@@ -33,6 +33,8 @@ def written(name: str, store: Store, folder: Path, *, last: bool = False) -> pl.
     return frame
 
 
+@pytest.mark.shows("S35", "S37")
+@pytest.mark.trap(22)
 @pytest.mark.parametrize("name", SPECS)
 def test_batch_scoring_is_stepping(name: str, store: Store, tmp_path: Path) -> None:
     trained = model(name)
@@ -63,6 +65,7 @@ def test_batch_scoring_is_stepping(name: str, store: Store, tmp_path: Path) -> N
                 np.testing.assert_allclose(found, values[:, place], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.shows("S88")
 def test_the_last_origin_of_each_series(store: Store, tmp_path: Path) -> None:
     every = written("lstm_quantile", store, tmp_path)
     last = written("lstm_quantile", store, tmp_path, last=True)

@@ -61,6 +61,7 @@ def test_a_run_s_folder_holds_settings_metrics_and_model(tmp_path: Path) -> None
     assert base == tmp_path
 
 
+@pytest.mark.shows("S86")
 def test_training_learns(tmp_path: Path) -> None:
     found = lines(trained(prepared(tmp_path, train={"epochs": 12, "lr": 0.01})).folder)
     assert found[-1]["valid"] < 0.8 * found[0]["valid"]
@@ -148,6 +149,7 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path: Path) -> No
     }
 
 
+@pytest.mark.trap(33)
 def test_patience_stops(tmp_path: Path) -> None:
     train = {"epochs": 8, "lr": 0.3, "schedule": "constant", "patience": 2}
     run = trained(prepared(tmp_path, train=train))
