@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from forecastd.artifact import Artifact
+from forecastd.errors import BugError
 from forecastd.runtime.kernels import step as kernels
 from forecastd.runtime.kernels.compiling import direct
 from forecastd.runtime.kernels.program import Batch, Program, new_arena, unsupported
@@ -55,6 +56,10 @@ class KernelStepper:
         *,
         latency: bool = False,
     ) -> None:
+        missing = unsupported(artifact.spec)
+        if missing is not None:
+            message = f"the kernels were given {missing}"
+            raise BugError(message)
         self.signature = artifact.signature
         self.digest = artifact.digest
         self.arena = new_arena(artifact.spec, series_max)

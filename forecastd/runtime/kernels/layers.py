@@ -18,6 +18,7 @@ from forecastd.runtime.kernels.table import (
     BLOCK_SLOT,
     BLOCK_WORDS,
     GATES_AT,
+    GRU,
     HEAD_INPUT_AT,
     HEAD_STRIDE,
     LAYER_AHEAD_OFFSET,
@@ -27,11 +28,14 @@ from forecastd.runtime.kernels.table import (
     LAYER_HIDDEN,
     LAYER_HIDDEN_OFFSET,
     LAYER_INPUTS,
+    LAYER_KIND,
+    LAYER_PEEPHOLES_AT,
     LAYER_STRIDE,
     LAYER_WEIGHTS_AT,
     LAYER_WORDS,
     LAYERS,
     LAYERS_AT,
+    PEEPHOLE_LSTM,
     TAIL_AT,
 )
 from forecastd.runtime.kernels.tiles import (
@@ -53,6 +57,9 @@ from forecastd.runtime.kernels.vectors import (
     write_i64,
 )
 from forecastd.series import IntArray
+
+Cells = tuple[int, int, int]
+"""Kind of a layer, where the peepholes of its next panel are, and room for the last few units."""
 
 
 @part
@@ -111,7 +118,9 @@ def _run_many(p: IntArray, words: int, count: int) -> None:
     weights, bias = read_i64(words, LAYER_WEIGHTS_AT), read_i64(words, LAYER_BIAS_AT)
     buffer = read_i64(words, LAYER_BUFFER_AT)
     panel_bytes = 4 * PANEL * depth
-    gates, tail, block = p[GATES_AT], p[TAIL_AT], p[BLOCK_AT]
+    gates, block = p[GATES_AT], p[BLOCK_AT]
+    kind = read_i64(words, LAYER_KIND)
+    layer = kind, read_i64(words, LAYER_PEEPHOLES_AT), p[TAIL_AT]
     for unit in range(0, hidden, LANES):
         done = 0
         while done < count:
@@ -124,12 +133,13 @@ def _run_many(p: IntArray, words: int, count: int) -> None:
                 done += 1
         for place in range(count):
             of_row = block + 8 * BLOCK_WORDS * place
-            _update_cells(of_row, unit, hidden - unit, gates + 4 * PANEL * place, tail)
+            _update_cells(of_row, unit, hidden - unit, gates + 4 * PANEL * place, layer)
         for place in range(count):
             of_row = block + 8 * BLOCK_WORDS * place
-            _write_outputs(of_row, unit, hidden - unit, gates + 4 * PANEL * place, tail)
+            _write_outputs(of_row, unit, hidden - unit, gates + 4 * PANEL * place, layer)
         weights += panel_bytes
         bias += 4 * PANEL
+        layer = kind, layer[1] + 4 * PANEL, layer[2]
 
 
 @part
@@ -149,7 +159,8 @@ def _run_one(p: IntArray, words: int) -> None:
     panel_bytes = 4 * PANEL * depth
     weights = read_i64(words, LAYER_WEIGHTS_AT) + 4 * PANEL * skipped
     values = read_i64(words, LAYER_BUFFER_AT) + 4 * skipped
-    gates, tail = p[GATES_AT], p[TAIL_AT]
+    gates, kind = p[GATES_AT], read_i64(words, LAYER_KIND)
+    layer = kind, read_i64(words, LAYER_PEEPHOLES_AT), p[TAIL_AT]
     unit = 0
     while unit < hidden:
         panels = 2 if unit + LANES < hidden else 1
@@ -159,43 +170,71 @@ def _run_one(p: IntArray, words: int) -> None:
             tile_of_one(weights, panel_bytes, start, values, 0, depth - skipped, gates)
         for panel in range(panels):
             of_panel = gates + 4 * PANEL * panel
-            _update_cells(block, unit, hidden - unit, of_panel, tail)
-            _write_outputs(block, unit, hidden - unit, of_panel, tail)
+            _update_cells(block, unit, hidden - unit, of_panel, layer)
+            _write_outputs(block, unit, hidden - unit, of_panel, layer)
+            layer = kind, layer[1] + 4 * PANEL, layer[2]
             unit += LANES
         weights += panels * panel_bytes
         start += 4 * panels * PANEL
 
 
 @part
-def _update_cells(block: int, unit: int, units: int, gates: int, tail: int) -> None:
+def _update_cells(block: int, unit: int, units: int, gates: int, layer: Cells) -> None:
     """Update LANES cells of the series of a block's row, or the last few, from their gates."""
-    cell = read_i64(block, BLOCK_CELL_AT) + 4 * unit
-    if units >= LANES:
-        store(cell, _lstm_cell(gates, load(cell)))
+    kind, peepholes, tail = layer
+    if kind == GRU:
         return
-    copy_floats(cell, tail, units)
-    store(tail, _lstm_cell(gates, load(tail)))
-    copy_floats(tail, cell, units)
+    cell = read_i64(block, BLOCK_CELL_AT) + 4 * unit
+    place = cell if units >= LANES else tail
+    if units < LANES:
+        copy_floats(cell, tail, units)
+    if kind == PEEPHOLE_LSTM:
+        _see_old_cell(gates, peepholes, load(place))
+    new = _lstm_cell(gates, load(place))
+    store(place, new)
+    if kind == PEEPHOLE_LSTM:
+        _see_new_cell(gates, peepholes, new)
+    if units < LANES:
+        copy_floats(tail, cell, units)
 
 
 @part
-def _write_outputs(block: int, unit: int, units: int, gates: int, tail: int) -> None:
+def _write_outputs(block: int, unit: int, units: int, gates: int, layer: Cells) -> None:
     """Write LANES hidden states, or the last few, from their cells, and hand them on.
 
     A pass of its own: what a cell needs is one long chain, and two short ones overlap better.
     """
+    kind, _, tail = layer
     cell = read_i64(block, BLOCK_CELL_AT) + 4 * unit
     memory = read_i64(block, BLOCK_HIDDEN_AT) + 4 * unit
     output = read_i64(block, BLOCK_OUTPUT_AT) + 4 * unit
+    place = cell if units >= LANES else tail
+    if units < LANES:
+        copy_floats(cell, tail, units)
+    before = load(place)
+    hidden = _gru_hidden(gates, before) if kind == GRU else _lstm_hidden(gates, before)
     if units >= LANES:
-        hidden = _lstm_hidden(gates, load(cell))
         store(memory, hidden)
         store(output, hidden)
         return
-    copy_floats(cell, tail, units)
-    store(tail, _lstm_hidden(gates, load(tail)))
+    store(tail, hidden)
     copy_floats(tail, memory, units)
     copy_floats(tail, output, units)
+
+
+@part
+def _see_old_cell(gates: int, peepholes: int, cell: Vector) -> None:
+    """Add what the gates i, f and g see of the cell before the step."""
+    for gate in range(3):
+        at = VECTOR_BYTES * gate
+        store(gates + at, fma(load(peepholes + at), cell, load(gates + at)))
+
+
+@part
+def _see_new_cell(gates: int, peepholes: int, cell: Vector) -> None:
+    """Add what the gate o sees of the cell after the step."""
+    at = 3 * VECTOR_BYTES
+    store(gates + at, fma(load(peepholes + at), cell, load(gates + at)))
 
 
 @part
@@ -214,6 +253,16 @@ def _lstm_hidden(gates: int, cell: Vector) -> Vector:
     o, o_under = sigmoid_of_twice(load(gates + 3 * VECTOR_BYTES))
     t, t_under = tanh_parts(cell)
     return (o * t) / (o_under * t_under)
+
+
+@part
+def _gru_hidden(gates: int, hidden: Vector) -> Vector:
+    """Return (1 - z) n + z h with n = tanh(x + r y). Gate order r, z, x, y; r and z come halved."""
+    r, r_under = sigmoid_of_twice(load(gates))
+    z, z_under = sigmoid_of_twice(load(gates + VECTOR_BYTES))
+    x, y = load(gates + 2 * VECTOR_BYTES), load(gates + 3 * VECTOR_BYTES)
+    n, n_under = tanh_parts(fma(r, y / r_under, x))
+    return fma(n, z_under - z, z * hidden * n_under) / (n_under * z_under)
 
 
 @section

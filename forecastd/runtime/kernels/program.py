@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 
 from forecastd.artifact import Artifact
 from forecastd.features.spec import PARTS, scale_rates
-from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
+from forecastd.network.shapes import wiring_of
+from forecastd.network.spec import LayerSpec, NetworkSpec
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.kernels import table as t
+from forecastd.runtime.kernels.packing import (
+    IGNORED,
+    PackedWeights,
+    live_layers,
+    padded,
+    panels_of,
+)
 from forecastd.runtime.kernels.tiles import PANEL
 from forecastd.runtime.kernels.vectors import LANES
 from forecastd.runtime.stepper import CODES
@@ -22,8 +30,6 @@ OUT_NUMBERS_MAX = 1 << 22
 CAPACITY_MAX, CAPACITY_MIN = 4096, 64
 _CLOCKS = {"hour": t.HOUR, "weekday": t.WEEKDAY, "yearday": t.YEARDAY, "season": t.SEASON_CLOCK}
 _FREQUENCIES = {"duration": t.DURATION, "month": t.MONTH, "count": t.COUNT}
-_IGNORED = {"dropout"}
-"""Kinds of layers that do nothing when a model is used."""
 
 
 def unsupported(spec: NetworkSpec) -> str | None:
@@ -31,7 +37,7 @@ def unsupported(spec: NetworkSpec) -> str | None:
     for layer in spec.layers:
         if not _known(layer):
             return f"layer {layer.name!r} of kind {layer.kind!r}"
-    if all(layer.kind in _IGNORED for layer in spec.layers):
+    if all(layer.kind in IGNORED for layer in spec.layers):
         return "a network without memory"
     features = spec.features
     if features.scaling != "running" or features.parts != PARTS or features.frame:
@@ -45,13 +51,8 @@ def unsupported(spec: NetworkSpec) -> str | None:
 
 def _known(layer: LayerSpec) -> bool:
     """Tell whether the kernels compute a layer with its options."""
-    plain = layer.kind in _IGNORED or not layer.options.keys() - {"hidden", "output"}
-    return plain and not layer.inputs and layer.kind in {"lstm", *_IGNORED}
-
-
-def live_layers(spec: NetworkSpec) -> list[LayerSpec]:
-    """Return the layers that compute something when a model is used."""
-    return [layer for layer in spec.layers if layer.kind not in _IGNORED]
+    plain = layer.kind in IGNORED or not layer.options.keys() - {"hidden", "output"}
+    return plain and not layer.inputs and layer.kind in {"lstm", *IGNORED}
 
 
 def new_arena(spec: NetworkSpec, series_max: int) -> Arena:
@@ -65,9 +66,9 @@ def new_arena(spec: NetworkSpec, series_max: int) -> Arena:
         "encoder.latest": (single, (channels,)),
         "encoder.ring": (single, (lags,)),
     }
-    for layer in live_layers(spec):
-        for name in ("hidden", "cell"):
-            fields[f"layers.{layer.name}.{name}"] = (single, (layer.options["hidden"],))
+    for node in wiring_of(spec).nodes:
+        for name, shape in node.facts.state.items():
+            fields[f"layers.{node.name}.{name}"] = (single, shape)
     fields[CODES] = (np.dtype(np.int64), (len(spec.features.vocabulary),))
     layout = row_layout(fields)
     return Arena(layout, series_max, blank_row(layout))
@@ -122,7 +123,7 @@ class Program:
         self.counts = np.zeros(2, np.int64)
         if share is None:
             self._waves = np.zeros(arena.series_max, np.int32)
-            self._weights = _Weights(artifact.weights, artifact.spec)
+            self._weights = PackedWeights(artifact.weights, artifact.spec)
         else:
             self._waves, self._weights = share._waves, share._weights
         self._describe_batch(batch)
@@ -140,7 +141,7 @@ class Program:
     @property
     def ahead_width(self) -> int:
         """How many float32 a series' gates take when they are made ahead."""
-        return sum(_padded(layer.options["hidden"]) * 4 for layer in live_layers(self._spec))
+        return sum(padded(layer.options["hidden"]) * 4 for layer in live_layers(self._spec))
 
     def _address(self, array: NDArray[Any]) -> int:
         self._kept.append(array)
@@ -191,26 +192,30 @@ class Program:
         table, layers = self.table, live_layers(self._spec)
         words = np.zeros((len(layers), t.LAYER_WORDS), np.int64)
         inputs, ahead = self._spec.features.width, 0
-        for word, layer, (weights, bias) in zip(words, layers, self._weights.layers, strict=True):
+        for word, layer, packed in zip(words, layers, self._weights.layers, strict=True):
             hidden = layer.options["hidden"]
             stride = hidden + inputs
             buffer = np.zeros((t.BLOCK_ROWS + 1, stride + LANES), np.float32)
             word[t.LAYER_INPUTS], word[t.LAYER_HIDDEN] = inputs, hidden
-            word[t.LAYER_WEIGHTS_AT], word[t.LAYER_BIAS_AT] = (
-                self._address(weights), self._address(bias),
-            )  # fmt: skip
+            word[t.LAYER_KIND], word[t.LAYER_WEIGHTS_AT] = (
+                packed.kind,
+                self._address(packed.weights),
+            )
+            word[t.LAYER_BIAS_AT] = self._address(packed.bias)
+            word[t.LAYER_PEEPHOLES_AT] = self._address(packed.peepholes)
             word[t.LAYER_BUFFER_AT], word[t.LAYER_STRIDE] = self._address(buffer), stride + LANES
             layout = self._arena.layout
             word[t.LAYER_HIDDEN_OFFSET] = _offset(layout, f"layers.{layer.name}.hidden")
-            word[t.LAYER_CELL_OFFSET] = _offset(layout, f"layers.{layer.name}.cell")
+            cell = "hidden" if packed.kind == t.GRU else "cell"
+            word[t.LAYER_CELL_OFFSET] = _offset(layout, f"layers.{layer.name}.{cell}")
             word[t.LAYER_AHEAD_OFFSET] = 4 * ahead
-            inputs, ahead = hidden, ahead + 4 * _padded(hidden)
+            inputs, ahead = hidden, ahead + 4 * padded(hidden)
         table[t.LAYERS], table[t.LAYERS_AT] = len(layers), self._address(words)
         self._describe_head(inputs)
 
     def _describe_head(self, width: int) -> None:
         table, head = self.table, self._spec.head
-        stride = _padded(width + head.lags) + LANES
+        stride = padded(width + head.lags) + LANES
         table[t.HORIZON] = head.horizon
         table[t.BELOW] = sum(quantile < 0.5 for quantile in head.quantiles)
         table[t.ABOVE] = sum(quantile > 0.5 for quantile in head.quantiles)
@@ -227,10 +232,10 @@ class Program:
         panels = -(-outputs // PANEL)
         out = np.zeros((panels, t.BLOCK_ROWS, PANEL), np.float32)
         if outputs <= t.FEW_OUTPUTS:
-            packed = np.zeros((outputs, _padded(inputs)), np.float32)
+            packed = np.zeros((outputs, padded(inputs)), np.float32)
             packed[:, :inputs] = weights
         else:
-            packed, bias = _panels(weights), np.pad(bias, (0, panels * PANEL - outputs))
+            packed, bias = panels_of(weights), np.pad(bias, (0, panels * PANEL - outputs))
         words = np.zeros(t.DENSE_WORDS, np.int64)
         words[t.DENSE_INPUTS], words[t.DENSE_OUTPUTS] = inputs, outputs
         words[t.DENSE_WEIGHTS_AT] = self._address(packed)
@@ -259,68 +264,6 @@ class Program:
         }
         for place, array in work.items():
             table[place] = self._address(array)
-
-
-class _Weights:
-    """The weights of a model, packed."""
-
-    def __init__(self, weights: dict[str, FloatArray], spec: NetworkSpec) -> None:
-        features = spec.features
-        columns = range(len(features.vocabulary) if features.embedding else 0)
-        names = [f"encoder.embeddings.{column}.weight" for column in columns]
-        self.embeddings = [np.ascontiguousarray(weights[name]) for name in names]
-        self.layers = [_packed_lstm(weights, layer) for layer in live_layers(spec)]
-        self.centre, self.steps = _head(weights, spec.head)
-
-
-def _packed_lstm(weights: dict[str, FloatArray], layer: LayerSpec) -> tuple[FloatArray, FloatArray]:
-    """Return weights [groups, hidden + inputs, 4, LANES] and bias [groups, 4, LANES] of an LSTM.
-
-    The recurrent half comes first, so that it can be made ahead and the sum stays the same. What
-    goes into a sigmoid is halved, which is exact: see activations.sigmoid_of_twice.
-    """
-    prefix = f"layers.{layer.name}.lstm."
-    recurrent, inputs = weights[prefix + "weight_hh_l0"], weights[prefix + "weight_ih_l0"]
-    hidden = layer.options["hidden"]
-    padded = _padded(hidden)
-    both = np.concatenate([recurrent, inputs], 1)
-    gates = np.zeros((4, padded, both.shape[1]), np.float32)
-    gates[:, :hidden] = both.reshape(4, hidden, -1)
-    bias = np.zeros((4, padded), np.float32)
-    summed = weights[prefix + "bias_ih_l0"].astype(np.float64) + weights[prefix + "bias_hh_l0"]
-    bias[:, :hidden] = summed.reshape(4, hidden)
-    halves = np.array([0.5, 0.5, 1, 0.5], np.float32)
-    gates, bias = gates * halves[:, None, None], bias * halves[:, None]
-    grouped = gates.reshape(4, -1, LANES, both.shape[1]).transpose(1, 3, 0, 2)
-    return (
-        np.ascontiguousarray(grouped),
-        np.ascontiguousarray(bias.reshape(4, -1, LANES).transpose(1, 0, 2)),
-    )
-
-
-def _head(
-    weights: dict[str, FloatArray], head: HeadSpec
-) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray] | None]:
-    """Return the maps from [output, lags] to the centre, and from the output to the steps."""
-    centre = weights["head.centre.weight"]
-    if head.lags:
-        centre = np.concatenate([centre, weights["head.highway.weight"]], 1)
-    steps = None
-    if "head.steps.weight" in weights and len(weights["head.steps.weight"]):
-        steps = weights["head.steps.weight"], weights["head.steps.bias"]
-    return (centre, weights["head.centre.bias"]), steps
-
-
-def _panels(weights: FloatArray) -> FloatArray:
-    """Return weights [outputs, inputs] as [panels, inputs, PANEL]."""
-    outputs, inputs = weights.shape
-    padded = np.zeros((-(-outputs // PANEL) * PANEL, inputs), np.float32)
-    padded[:outputs] = weights
-    return np.ascontiguousarray(padded.reshape(-1, PANEL, inputs).transpose(0, 2, 1))
-
-
-def _padded(count: int) -> int:
-    return -(-count // LANES) * LANES
 
 
 def _offset(layout: np.dtype[np.void], name: str) -> int:

@@ -95,6 +95,8 @@ LAYER_STRIDE = next(_place)
 LAYER_HIDDEN_OFFSET = next(_place)
 LAYER_CELL_OFFSET = next(_place)
 LAYER_AHEAD_OFFSET = next(_place)
+LAYER_KIND = next(_place)
+LAYER_PEEPHOLES_AT = next(_place)  # float32 [panels, PANEL]: by which a gate sees the cell
 LAYER_WORDS = next(_place)
 
 _place = count()
@@ -112,10 +114,14 @@ BLOCK_TIME = next(_place)
 BLOCK_VALUES_AT = next(_place)
 BLOCK_OUT_AT = next(_place)  # 0: no forecast wanted
 BLOCK_HEAD_PLACE = next(_place)  # BLOCK_ROWS: no forecast wanted
-BLOCK_CELL_AT = next(_place)  # of the layer that runs
+BLOCK_CELL_AT = next(_place)  # of the layer that runs; of a GRU its hidden state
 BLOCK_HIDDEN_AT = next(_place)
 BLOCK_OUTPUT_AT = next(_place)  # in the inputs of the next layer or of the head
 BLOCK_WORDS = next(_place)
+
+LSTM, PEEPHOLE_LSTM, GRU = range(3)
+"""Kinds of layers. All have panels of four gates: those of a GRU are its reset and update gates,
+what its candidate takes from the inputs, and what it takes from the hidden state."""
 
 BLOCK_ROWS = 48
 """Series that are stepped together: their inputs and one panel of weights fit the first cache."""

@@ -1,0 +1,119 @@
+"""The weights of a model, laid out as the kernels read them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
+from forecastd.runtime.kernels import table as t
+from forecastd.runtime.kernels.tiles import PANEL
+from forecastd.runtime.kernels.vectors import LANES
+from forecastd.series import FloatArray
+
+IGNORED = frozenset({"dropout"})
+"""Kinds of layers that do nothing when a model is used."""
+
+
+def live_layers(spec: NetworkSpec) -> list[LayerSpec]:
+    """Return the layers that compute something when a model is used."""
+    return [layer for layer in spec.layers if layer.kind not in IGNORED]
+
+
+class PackedLayer(NamedTuple):
+    """A recurrent layer: kind of table.LSTM and its like; its maps by panels of LANES units.
+
+    weights [panels, hidden + inputs, 4, LANES]: the recurrent half comes first, so that it can be
+    made ahead and the sum stays the same. bias, peepholes [panels, 4, LANES]. What goes into a
+    sigmoid is halved, which is exact: see activations.sigmoid_of_twice.
+    """
+
+    kind: int
+    weights: FloatArray
+    bias: FloatArray
+    peepholes: FloatArray
+
+
+class PackedWeights:
+    """The weights of a model, packed."""
+
+    def __init__(self, weights: dict[str, FloatArray], spec: NetworkSpec) -> None:
+        features = spec.features
+        columns = range(len(features.vocabulary) if features.embedding else 0)
+        names = [f"encoder.embeddings.{column}.weight" for column in columns]
+        self.embeddings = [np.ascontiguousarray(weights[name]) for name in names]
+        self.layers = [_packed(weights, layer) for layer in live_layers(spec)]
+        self.centre, self.steps = _head(weights, spec.head)
+
+
+def _packed(weights: dict[str, FloatArray], layer: LayerSpec) -> PackedLayer:
+    prefix, hidden = f"layers.{layer.name}.", layer.options["hidden"]
+    own = {n.removeprefix(prefix): a for n, a in weights.items() if n.startswith(prefix)}
+    if layer.kind == "gru":
+        return _packed_gru(own, hidden)
+    recurrent, inputs = own["lstm.weight_hh_l0"], own["lstm.weight_ih_l0"]
+    gates = np.concatenate([recurrent, inputs], 1).reshape(4, hidden, -1)
+    bias = own["lstm.bias_ih_l0"].astype(np.float64) + own["lstm.bias_hh_l0"]
+    peepholes = np.zeros((4, hidden))
+    return _laid_out(t.LSTM, gates, bias.reshape(4, hidden), peepholes, (0.5, 0.5, 1, 0.5))
+
+
+def _packed_gru(own: dict[str, FloatArray], hidden: int) -> PackedLayer:
+    """Pack a GRU as four gates: r, z, and both halves of the candidate, which r stands between."""
+    recurrent = own["gru.weight_hh_l0"].reshape(3, hidden, hidden)
+    inputs = own["gru.weight_ih_l0"].reshape(3, hidden, -1)
+    of_inputs = own["gru.bias_ih_l0"].astype(np.float64).reshape(3, hidden)
+    of_hidden = own["gru.bias_hh_l0"].astype(np.float64).reshape(3, hidden)
+    gates = np.zeros((4, hidden, hidden + inputs.shape[2]), np.float32)
+    gates[:2] = np.concatenate([recurrent[:2], inputs[:2]], 2)
+    gates[2, :, hidden:], gates[3, :, :hidden] = inputs[2], recurrent[2]
+    bias = np.stack([*(of_inputs[:2] + of_hidden[:2]), of_inputs[2], of_hidden[2]])
+    return _laid_out(t.GRU, gates, bias, np.zeros((4, hidden)), (0.5, 0.5, 1, 1))
+
+
+def _laid_out(
+    kind: int,
+    gates: FloatArray,
+    bias: NDArray[np.float64],
+    peepholes: NDArray[np.float64],
+    factors: tuple[float, ...],
+) -> PackedLayer:
+    """Return [4, hidden, inputs] and [4, hidden] by panels, each gate times its factor."""
+    hidden, depth = gates.shape[1:]
+    scale = np.array(factors, np.float32)[:, None]
+    wide = np.zeros((4, padded(hidden), depth), np.float32)
+    wide[:, :hidden] = gates * scale[..., None]
+    flat = np.zeros((2, 4, padded(hidden)), np.float32)
+    flat[0, :, :hidden], flat[1, :, :hidden] = bias * scale, peepholes * scale
+    grouped = wide.reshape(4, -1, LANES, depth).transpose(1, 3, 0, 2)
+    biases, seen = (part.reshape(4, -1, LANES).transpose(1, 0, 2) for part in flat)
+    contiguous = np.ascontiguousarray
+    return PackedLayer(kind, contiguous(grouped), contiguous(biases), contiguous(seen))
+
+
+def _head(
+    weights: dict[str, FloatArray], head: HeadSpec
+) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray] | None]:
+    """Return the maps from [output, lags] to the centre, and from the output to the steps."""
+    centre = weights["head.centre.weight"]
+    if head.lags:
+        centre = np.concatenate([centre, weights["head.highway.weight"]], 1)
+    steps = None
+    if "head.steps.weight" in weights and len(weights["head.steps.weight"]):
+        steps = weights["head.steps.weight"], weights["head.steps.bias"]
+    return (centre, weights["head.centre.bias"]), steps
+
+
+def panels_of(weights: FloatArray) -> FloatArray:
+    """Return weights [outputs, inputs] as [panels, inputs, PANEL]."""
+    outputs, inputs = weights.shape
+    whole = np.zeros((-(-outputs // PANEL) * PANEL, inputs), np.float32)
+    whole[:outputs] = weights
+    return np.ascontiguousarray(whole.reshape(-1, PANEL, inputs).transpose(0, 2, 1))
+
+
+def padded(count: int) -> int:
+    """Return a count made up to whole vectors."""
+    return -(-count // LANES) * LANES
