@@ -119,6 +119,10 @@ class Chunk(NamedTuple):
     lead [B]: rows before a fresh lane, given at the end of lead_values [B, P, C] and
     lead_times [B, P]; NaN before them. P is the longest lead of this chunk; lanes that are not
     fresh hold nothing of meaning there.
+
+    Of mini-batches of sequences only (data.sequences): ends [B]: the last step of the sequence is
+    in this chunk. filled [B, T]: NaN at real steps, else the number that stands for all inputs of a
+    padded step, which then is an ordinary one and may come first; None where padding is masked.
     """
 
     series: IntArray
@@ -132,6 +136,8 @@ class Chunk(NamedTuple):
     lead: IntArray
     lead_values: FloatArray
     lead_times: IntArray
+    ends: NDArray[np.bool_] | None = None
+    filled: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -329,8 +335,8 @@ def _read(store: Store, lanes: _Lanes, shape: Shape) -> Chunk:
         lead_values[lane], lead_times[lane] = np.nan, 0
     if longest:
         start = lanes.row[fresh] - longest
-        lead_values[fresh] = _from(_windows(values, start, longest), before[fresh])
-        lead_times[fresh] = _from(_windows(times, start, longest), before[fresh])
+        lead_values[fresh] = from_place(windows_of(values, start, longest), before[fresh])
+        lead_times[fresh] = from_place(windows_of(times, start, longest), before[fresh])
     ahead = steps + shape.horizon - 1
     return Chunk(
         series=lanes.series,
@@ -338,16 +344,16 @@ def _read(store: Store, lanes: _Lanes, shape: Shape) -> Chunk:
         length=lanes.length,
         fresh=lanes.fresh,
         age=lanes.age,
-        values=_until(_windows(values, lanes.row, steps), lanes.length),
-        times=_until(_windows(times, lanes.row, steps), lanes.length),
-        future=_until(_windows(values[:, 0], lanes.row + 1, ahead), lanes.known),
+        values=until_place(windows_of(values, lanes.row, steps), lanes.length),
+        times=until_place(windows_of(times, lanes.row, steps), lanes.length),
+        future=until_place(windows_of(values[:, 0], lanes.row + 1, ahead), lanes.known),
         lead=lanes.lead,
         lead_values=lead_values,
         lead_times=lead_times,
     )
 
 
-def _windows(column: NDArray[Any], starts: IntArray, length: int) -> NDArray[Any]:
+def windows_of(column: NDArray[Any], starts: IntArray, length: int) -> NDArray[Any]:
     """Return column[start : start + length] of each start, [B, length, ...], as a copy.
 
     What lies outside of the column is zero. One gather over overlapping views reads all lanes.
@@ -367,7 +373,7 @@ def _windows(column: NDArray[Any], starts: IntArray, length: int) -> NDArray[Any
     return found
 
 
-def _until(found: NDArray[Any], count: IntArray) -> NDArray[Any]:
+def until_place(found: NDArray[Any], count: IntArray) -> NDArray[Any]:
     """Blank all but the first `count` places of each lane, in place."""
     short = np.flatnonzero(count < found.shape[1])
     blank = np.nan if found.dtype.kind == "f" else 0
@@ -376,7 +382,7 @@ def _until(found: NDArray[Any], count: IntArray) -> NDArray[Any]:
     return found
 
 
-def _from(found: NDArray[Any], count: IntArray) -> NDArray[Any]:
+def from_place(found: NDArray[Any], count: IntArray) -> NDArray[Any]:
     """Blank the first `count` places of each lane, in place."""
     blank = np.nan if found.dtype.kind == "f" else 0
     for lane in np.flatnonzero(count).tolist():

@@ -15,11 +15,14 @@ class Inputs(NamedTuple):
     """What a network takes for B series.
 
     values [B, T, C] raw, NaN where missing; clocks [B, T, 2 * clocks]; codes [B, columns] int64.
+    filled [B, T]: NaN, or the number that all inputs of the first layer are at a step of padding;
+    None: there is no such step.
     """
 
     values: Tensor
     clocks: Tensor
     codes: Tensor
+    filled: Tensor | None = None
 
 
 class EncoderState(NamedTuple):
@@ -105,6 +108,9 @@ class Encoder(nn.Module):
         parts = [given[part].to(width) for part in self.spec.parts] + [x.clocks.to(width)]
         parts += [e[:, None].expand(-1, x.values.shape[1], -1) for e in self._embedded(x.codes)]
         inputs = torch.cat(parts, -1)
+        if x.filled is not None:
+            padding = x.filled[..., None].to(width)
+            inputs = torch.where(padding.isnan(), inputs, padding)
         if self.spec.frame:
             inputs = inputs.view(*inputs.shape[:-1], *self.spec.frame).movedim(-1, 2)
         history, ring = self._extend_ring(filled[..., 0], observed[..., 0], state)
