@@ -30,7 +30,7 @@ Whole = Field(ge=1, le=NUMBER_MAX)
 class Options(BaseModel):
     """The options of a kind of layer: unknown ones are errors, defaults are those documented."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
