@@ -28,6 +28,8 @@ DEPENDENCIES = [
     "prometheus-client",
     "tomlkit",
 ]
+EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "matplotlib": "pictures"}
+"""Packages that only some commands need, and the extra of forecastd that brings them."""
 GIB = 1 << 30
 DISK_GIB_MIN = 1.0
 MEMORY_GIB_MIN = 1.0
@@ -69,6 +71,7 @@ def doctor(
 def examine() -> list[Finding]:
     """Look at everything once."""
     packages = [dependency(name) for name in DEPENDENCIES]
+    packages += [extra(name) for name in EXTRAS]
     device = [_device()] if packages[0].status == "ok" else []
     machine = [_cores(), _memory(), _disk(), _temporary_folder(), _clock(), _terminal()]
     return [_python(), _forecastd(), *packages, *device, *machine]
@@ -87,6 +90,15 @@ def dependency(name: str) -> Finding:
     except (ImportError, OSError) as error:  # OSError: a shared library of it is missing
         reason = str(error).splitlines()[0]
         return Finding(name, "broken", reason, f"reinstall it: pip install {name}")
+
+
+def extra(name: str) -> Finding:
+    """Look at a package that is not required: what is missing there is no fault."""
+    found = dependency(name)
+    if found.status != "broken":
+        return found
+    advice = f"for what needs it: pip install 'forecastd[{EXTRAS[name]}]'"
+    return Finding(name, "ok", "not installed", advice)
 
 
 def _python() -> Finding:

@@ -30,6 +30,7 @@ from forecast_cli import (
     replay,
     stream,
     train,
+    weights,
 )
 from forecast_cli.failures import CRASH_FOLDER_VARIABLE, guarded
 from forecastd import __version__
@@ -61,6 +62,8 @@ COMMANDS = [
     Entry("predict", predict.predict, MODELS),
     Entry("evaluate", evaluate.evaluate, MODELS),
     Entry("inspect", inspect.inspect, MODELS),
+    Entry("weights export", weights.export, MODELS),
+    Entry("weights import", weights.import_, MODELS),
     Entry("stream", stream.stream, LIVE),
     Entry("replay", replay.replay, LIVE),
     Entry("bench step", bench_step.step, LIVE),
@@ -73,6 +76,7 @@ COMMANDS = [
 
 GROUPS = {
     "bench": "Measure how quick live forecasting is on this machine.",
+    "weights": "Exchange weights with other systems.",
     "data": "Look at data sets, and make them ready for training.",
     "config": "Show and check configurations.",
 }
