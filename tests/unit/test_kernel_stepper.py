@@ -14,7 +14,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 from forecastd.artifact import Artifact
 from forecastd.features.spec import FeatureSpec
-from forecastd.network.model import weights_of
+from forecastd.network.model import network_of, weights_of
 from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.kernel_stepper import AHEAD_ROWS_MAX, KernelStepper, unsupported
 from forecastd.runtime.stepper import Stepper
@@ -48,22 +48,52 @@ def _cut(batch: ObservationBatch, cuts: list[int]) -> list[ObservationBatch]:
 def _artifact(spec: NetworkSpec, seed: int = 0) -> Artifact:
     base = model()
     signature = replace(base.signature, horizon=spec.head.horizon, quantiles=spec.head.quantiles)
-    return replace(
-        base,
-        spec=spec,
-        signature=signature,
-        weights=weights_of(network(spec, torch.float32, seed)),
+    weights, dice = weights_of(network(spec, torch.float32, seed)), np.random.default_rng(seed)
+    for array in weights.values():  # many biases and peepholes begin at zero
+        array += dice.normal(scale=0.05, size=array.shape).astype(np.float32)
+    return replace(base, spec=spec, signature=signature, weights=weights)
+
+
+def _recurrent() -> st.SearchStrategy[tuple[str, dict[str, object]]]:
+    """Return kinds of layers that have a kernel, with options that change what they compute."""
+    resets = st.sampled_from(["after-multiplication", "recurrent-bias-after-multiplication"])
+    hidden = st.integers(1, 40)
+    return st.one_of(
+        st.tuples(st.just("lstm"), st.fixed_dictionaries({"hidden": hidden})),
+        st.tuples(st.just("gru"), st.fixed_dictionaries({"hidden": hidden, "reset": resets})),
+        st.tuples(
+            st.just("peephole_lstm"),
+            st.fixed_dictionaries(
+                {"hidden": hidden, "variant": st.sampled_from(["gers", "input-node"])}
+            ),
+        ),
+        st.tuples(
+            st.just("projected_lstm"),
+            hidden.flatmap(
+                lambda size: st.fixed_dictionaries(
+                    {
+                        "hidden": st.just(size),
+                        "input_projector": st.just(1),
+                        "output_projector": st.integers(1, size),
+                    }
+                )
+            ),
+        ),
     )
 
 
 def _specs() -> st.SearchStrategy[NetworkSpec]:
     def build(
-        hidden: list[int], lags: int, horizon: int, quantiles: tuple[float, ...], clocks: int
+        recurrent: list[tuple[str, dict[str, object]]],
+        lags: int,
+        horizon: int,
+        quantiles: tuple[float, ...],
+        clocks: int,
     ) -> NetworkSpec:
         names = ("hour", "weekday", "yearday", "season")[:clocks]
         layers = [
-            LayerSpec(f"lstm_{number}", "lstm", {"hidden": size})
-            for number, size in enumerate(hidden)
+            LayerSpec(f"layer_{number}", kind, options)
+            for number, (kind, options) in enumerate(recurrent)
         ]
         kind = "quantile" if quantiles else "point"
         features = FeatureSpec(2, names, 12.0, lags, 3, (4,))
@@ -71,7 +101,7 @@ def _specs() -> st.SearchStrategy[NetworkSpec]:
 
     return st.builds(
         build,
-        st.lists(st.integers(1, 40), min_size=1, max_size=3),
+        st.lists(_recurrent(), min_size=1, max_size=3),
         st.integers(0, 40),
         st.integers(1, 40),
         st.sampled_from([(), (0.1, 0.5, 0.9), QUANTILES]),
@@ -170,7 +200,7 @@ def test_ten_thousand_carried_steps_stay_with_the_exact_reference() -> None:
         HeadSpec("quantile", 6, (0.1, 0.5, 0.9), 24),
     )
     artifact = _artifact(spec)
-    exact = network(spec, torch.float64, 0)
+    exact = network_of(spec, artifact.weights).double()
     steps = 10_000
     dice = np.random.default_rng(7)
     wave = 10 + 5 * np.sin(np.arange(steps) * 2 * np.pi / 24)

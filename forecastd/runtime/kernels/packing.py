@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,15 +50,45 @@ class PackedWeights:
 
 
 def _packed(weights: dict[str, FloatArray], layer: LayerSpec) -> PackedLayer:
-    prefix, hidden = f"layers.{layer.name}.", layer.options["hidden"]
+    prefix = f"layers.{layer.name}."
     own = {n.removeprefix(prefix): a for n, a in weights.items() if n.startswith(prefix)}
-    if layer.kind == "gru":
-        return _packed_gru(own, hidden)
-    recurrent, inputs = own["lstm.weight_hh_l0"], own["lstm.weight_ih_l0"]
-    gates = np.concatenate([recurrent, inputs], 1).reshape(4, hidden, -1)
+    return PACKED[layer.kind](own, layer.options["hidden"])
+
+
+def _packed_lstm(own: dict[str, FloatArray], hidden: int) -> PackedLayer:
+    maps = np.concatenate([own["lstm.weight_hh_l0"], own["lstm.weight_ih_l0"]], 1)
     bias = own["lstm.bias_ih_l0"].astype(np.float64) + own["lstm.bias_hh_l0"]
-    peepholes = np.zeros((4, hidden))
-    return _laid_out(t.LSTM, gates, bias.reshape(4, hidden), peepholes, (0.5, 0.5, 1, 0.5))
+    return _of_lstm(t.LSTM, maps, bias, np.zeros((4, hidden)))
+
+
+def _packed_peephole(own: dict[str, FloatArray], hidden: int) -> PackedLayer:
+    """Pack peepholes by gate; weights of one row are those of the variant that only g sees."""
+    given = own["peephole"].astype(np.float64)
+    seen = np.zeros((4, hidden))
+    seen[[0, 1, 3] if len(given) > 1 else [2]] = given
+    maps = np.concatenate([own["weight_hh"], own["weight_ih"]], 1)
+    return _of_lstm(t.PEEPHOLE_LSTM, maps, own["bias"].astype(np.float64), seen)
+
+
+def _packed_projected(own: dict[str, FloatArray], hidden: int) -> PackedLayer:
+    """Pack a projected LSTM as a plain one, whose maps are the products of its factors."""
+    recurrent, inputs = (
+        own[weight].astype(np.float64) @ own[projector].T
+        for weight, projector in (
+            ("weight_hh", "output_projector"),
+            ("weight_ih", "input_projector"),
+        )
+    )
+    maps = np.concatenate([recurrent, inputs], 1)
+    return _of_lstm(t.LSTM, maps, own["bias"].astype(np.float64), np.zeros((4, hidden)))
+
+
+def _of_lstm(
+    kind: int, maps: NDArray[Any], bias: NDArray[np.float64], peepholes: NDArray[np.float64]
+) -> PackedLayer:
+    hidden = peepholes.shape[1]
+    gates, biases = maps.reshape(4, hidden, -1), bias.reshape(4, hidden)
+    return _laid_out(kind, gates, biases, peepholes, (0.5, 0.5, 1, 0.5))
 
 
 def _packed_gru(own: dict[str, FloatArray], hidden: int) -> PackedLayer:
@@ -75,7 +106,7 @@ def _packed_gru(own: dict[str, FloatArray], hidden: int) -> PackedLayer:
 
 def _laid_out(
     kind: int,
-    gates: FloatArray,
+    gates: NDArray[Any],
     bias: NDArray[np.float64],
     peepholes: NDArray[np.float64],
     factors: tuple[float, ...],
@@ -91,6 +122,15 @@ def _laid_out(
     biases, seen = (part.reshape(4, -1, LANES).transpose(1, 0, 2) for part in flat)
     contiguous = np.ascontiguousarray
     return PackedLayer(kind, contiguous(grouped), contiguous(biases), contiguous(seen))
+
+
+PACKED: dict[str, Callable[[dict[str, FloatArray], int], PackedLayer]] = {
+    "lstm": _packed_lstm,
+    "peephole_lstm": _packed_peephole,
+    "projected_lstm": _packed_projected,
+    "gru": _packed_gru,
+}
+"""By kind: takes the weights of a layer and how many units it has."""
 
 
 def _head(

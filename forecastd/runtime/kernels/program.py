@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from forecastd.artifact import Artifact
 from forecastd.features.spec import PARTS, scale_rates
+from forecastd.network.kinds import KINDS
+from forecastd.network.kinds.recurrent import ONLY_IN_TRAINING
 from forecastd.network.shapes import wiring_of
 from forecastd.network.spec import LayerSpec, NetworkSpec
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.kernels import table as t
 from forecastd.runtime.kernels.packing import (
     IGNORED,
+    PACKED,
     PackedWeights,
     live_layers,
     padded,
@@ -30,6 +33,10 @@ OUT_NUMBERS_MAX = 1 << 22
 CAPACITY_MAX, CAPACITY_MIN = 4096, 64
 _CLOCKS = {"hour": t.HOUR, "weekday": t.WEEKDAY, "yearday": t.YEARDAY, "season": t.SEASON_CLOCK}
 _FREQUENCIES = {"duration": t.DURATION, "month": t.MONTH, "count": t.COUNT}
+
+
+_ANY_VALUE = {"hidden", "output", "variant", "input_projector", "output_projector", "reset"}
+"""Options of recurrent layers that the kernels take as they are."""
 
 
 def unsupported(spec: NetworkSpec) -> str | None:
@@ -51,8 +58,14 @@ def unsupported(spec: NetworkSpec) -> str | None:
 
 def _known(layer: LayerSpec) -> bool:
     """Tell whether the kernels compute a layer with its options."""
-    plain = layer.kind in IGNORED or not layer.options.keys() - {"hidden", "output"}
-    return plain and not layer.inputs and layer.kind in {"lstm", *IGNORED}
+    if layer.inputs or layer.kind not in {*PACKED, *IGNORED}:
+        return False
+    if layer.kind in IGNORED:
+        return True
+    kind = KINDS[layer.kind].options
+    options, free = kind.model_validate(layer.options), ONLY_IN_TRAINING | _ANY_VALUE
+    odd = {n for n, v in options if n not in free and v != kind.model_fields[n].default}
+    return not odd and getattr(options, "reset", None) != "before-multiplication"
 
 
 def new_arena(spec: NetworkSpec, series_max: int) -> Arena:
