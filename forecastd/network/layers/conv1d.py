@@ -12,7 +12,7 @@ from forecastd.network.kinds.contract import IN
 from forecastd.network.kinds.convolution import Conv1dOptions
 from forecastd.network.layers.contract import LayerState, NoState
 from forecastd.network.layers.maps import MapLayer
-from forecastd.network.layers.padding import cleared, extended, lengths_after
+from forecastd.network.layers.padding import cleared, extended, in_steps, lengths_after
 
 
 class PastState(NamedTuple):
@@ -52,7 +52,7 @@ class Conv1dLayer(MapLayer):
         if len(self.entering[IN].sizes) == 2:
             frames = xs.flatten(0, 1).transpose(1, 2)
             ys = self._slide(extended(frames, window, fill)).transpose(1, 2)
-            return cleared(ys.unflatten(0, xs.shape[:2]), lengths), state
+            return cleared(in_steps(ys, xs), lengths), state
         if not isinstance(state, PastState):
             ys = self._slide(extended(xs, window, fill, lengths))
             return cleared(ys, self.lengths_after(lengths)), state

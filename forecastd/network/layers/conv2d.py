@@ -8,7 +8,7 @@ from torch.nn import functional
 from forecastd.network.kinds.convolution import Conv2dOptions, pair_of
 from forecastd.network.layers.contract import LayerState
 from forecastd.network.layers.maps import MapLayer
-from forecastd.network.layers.padding import cleared, extended
+from forecastd.network.layers.padding import cleared, extended, in_steps
 
 
 class Conv2dLayer(MapLayer):
@@ -38,4 +38,4 @@ class Conv2dLayer(MapLayer):
             0,
             pair_of(options.dilation),
         )
-        return cleared(ys.unflatten(0, xs.shape[:2]), lengths), state
+        return cleared(in_steps(ys, xs), lengths), state

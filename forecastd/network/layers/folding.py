@@ -54,8 +54,8 @@ class UnfoldingLayer(Layer):
     ) -> tuple[dict[str, Signal], LayerState]:
         """Give each series its steps back."""
         (xs, _), (count, lengths) = inputs[IN], inputs[MINI_BATCH_SIZE]
-        series = len(count)
-        return {OUT: Signal(xs[:, 0].unflatten(0, (series, len(xs) // series)), lengths)}, state
+        steps = len(xs) // len(count)
+        return {OUT: Signal(xs.reshape(len(count), steps, *xs.shape[2:]), lengths)}, state
 
 
 def _count(xs: Tensor) -> Tensor:

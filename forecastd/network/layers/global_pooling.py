@@ -8,7 +8,7 @@ from torch import Tensor
 
 from forecastd.network.kinds.contract import IN
 from forecastd.network.layers.contract import Layer, LayerState
-from forecastd.network.layers.padding import cleared, real_steps
+from forecastd.network.layers.padding import cleared, in_steps, real_steps
 
 
 class GlobalPoolingLayer(Layer):
@@ -20,7 +20,7 @@ class GlobalPoolingLayer(Layer):
         """Reduce xs [B, T, C] to [B, 1, C], or frames [B, T, C, L] to [B, T, C]."""
         if len(self.entering[IN].sizes) == 2:
             ys = self.pool(xs.flatten(0, 1).transpose(1, 2), None)
-            return cleared(ys.unflatten(0, xs.shape[:2]), lengths), state
+            return cleared(in_steps(ys, xs), lengths), state
         return self.pool(xs, lengths)[:, None], state
 
     def pool(self, xs: Tensor, lengths: Tensor | None) -> Tensor:

@@ -23,6 +23,11 @@ def cleared(xs: Tensor, lengths: Tensor | None) -> Tensor:
     return xs.masked_fill(padding.view(*padding.shape, *[1] * (xs.ndim - 2)), 0)
 
 
+def in_steps(frames: Tensor, xs: Tensor) -> Tensor:
+    """Return frames [B T, ...] as the steps of series again, [B, T, ...] as those of xs."""
+    return frames.reshape(*xs.shape[:2], *frames.shape[1:])
+
+
 def lengths_after(window: Window, lengths: Tensor | None) -> Tensor | None:
     """Return how many outputs of a window are real, for the lengths [B] of what enters."""
     if lengths is None:
@@ -47,8 +52,8 @@ def extended(
         raise DataError(message, hint="leave out sequences that short, or add padding")
     total = (outputs - 1) * window.stride + window.extent
     if lengths is None and not isinstance(fill, str):
-        left = window.sides(xs.shape[1])[0]
-        sides = (0, 0) * (xs.ndim - 2) + (left, total - left - xs.shape[1])
+        before = window.sides(xs.shape[1])[0]
+        sides = (0, 0) * (xs.ndim - 2) + (before, total - before - xs.shape[1])
         return functional.pad(xs, sides, value=fill)
     if lengths is None:
         lengths = torch.full((len(xs),), xs.shape[1], device=xs.device)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from forecastd.network.kinds.contract import IN
 from forecastd.network.kinds.pooling import PoolingOptions
 from forecastd.network.layers.contract import Layer, LayerState
-from forecastd.network.layers.padding import cleared, extended, lengths_after
+from forecastd.network.layers.padding import cleared, extended, in_steps, lengths_after
 
 
 class PoolingLayer(Layer):
@@ -31,7 +31,7 @@ class PoolingLayer(Layer):
         if len(self.entering[IN].sizes) == 2:
             frames = xs.flatten(0, 1).transpose(1, 2)
             ys = self._slide(extended(frames, self.options.window, self.fill))
-            return cleared(ys.transpose(1, 2).unflatten(0, xs.shape[:2]), lengths), state
+            return cleared(in_steps(ys.transpose(1, 2), xs), lengths), state
         wide = extended(xs, self.options.window, self.fill, lengths)
         return cleared(self._slide(wide), self.lengths_after(lengths)), state
 
