@@ -17,7 +17,7 @@ from pydantic import (
 
 from forecastd.settings import ONE, SEVERAL, Settings, one_or_several
 
-SHORT_FORM = ("kind", "hidden", "dropout", "output")
+SHORT_FORM = ("kind", "hidden", "dropout", "output", "projection")
 """Settings of a chain of layers of one kind, which a list of layers says for each layer."""
 
 Scaling = Literal[
@@ -37,7 +37,9 @@ class FeatureSettings(Settings):
     lags: int | None = Field(
         None, ge=0, le=4096, description="last values mapped straight to the forecast; 0: none"
     )
-    embedding: int = Field(4, ge=0, le=64, description="numbers learned per series and category")
+    embedding: int | None = Field(
+        None, ge=0, le=64, description="numbers learned per series and category; none: 4"
+    )
     scaling: Scaling | None = Field(
         None, description="how values are scaled; none: running for forecasts, else zscore"
     )
@@ -101,6 +103,9 @@ class NetworkSettings(Settings):
     output: Literal["sequence", "last"] = Field(
         "sequence", description="train on every step, or only on the last step of each window"
     )
+    projection: int | None = Field(
+        None, ge=1, description="projected_lstm: numbers that inputs and states are projected to"
+    )
     horizon: int = Field(24, ge=1, le=4096, description="steps ahead")
     head: HeadSettings = HeadSettings()
 
@@ -126,6 +131,9 @@ class NetworkSettings(Settings):
         several = isinstance(self.hidden, list)
         if several and counted and self.layers != len(self.units):
             message = f"hidden has {len(self.units)} numbers for {self.layers} layers"
+            raise ValueError(message)
+        if (self.kind == "projected_lstm") != (self.projection is not None) and not self.listed:
+            message = "projection and kind = 'projected_lstm' go together, one needs the other"
             raise ValueError(message)
         return self
 

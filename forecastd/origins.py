@@ -20,12 +20,13 @@ def is_tables(value: object) -> bool:
 
 
 def leaves(tree: Mapping[str, Any], before: str = "") -> list[str]:
-    """Return the dotted keys of the values in a tree; tables of a list are counted from 0."""
+    """Return the dotted keys of the values in a tree, and of the tables of lists, from 0."""
     found = []
     for key, value in tree.items():
         if is_tables(value):
             numbered = {str(number): inner for number, inner in enumerate(value)}
-            found += [before + key, *leaves(numbered, f"{before}{key}.")]
+            found += [before + key, *(f"{before}{key}.{number}" for number in numbered)]
+            found += leaves(numbered, f"{before}{key}.")
         elif isinstance(value, dict):
             found += leaves(value, f"{before}{key}.")
         else:

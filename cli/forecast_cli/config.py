@@ -47,12 +47,13 @@ def validate(
     from forecast_cli.output import print_json
     from forecastd.config import TrainConfig, load
     from forecastd.errors import ConfigError
+    from forecastd.network.expand import check_located
 
     problems: dict[str, list[str]] = {}
     for file in files:
         problems[str(file)] = []
         try:
-            load(TrainConfig, file)
+            check_located(load(TrainConfig, file))
         except ConfigError as error:
             problems[str(file)] = error.problems
     if as_json:

@@ -71,6 +71,7 @@ def train(
 def _prepared(config: Path, overrides: list[str], how: Preparing, *, resume: bool) -> Prepared:
     from forecastd.config import TrainConfig, load
     from forecastd.errors import ConfigError
+    from forecastd.network.expand import check_located
     from forecastd.training.run import resume_run, start_run
 
     if resume:
@@ -79,6 +80,7 @@ def _prepared(config: Path, overrides: list[str], how: Preparing, *, resume: boo
             raise ConfigError([problem], hint="leave them out, or start a new run")
         return resume_run(config, how)
     loaded = load(TrainConfig, config, overrides=overrides)
+    check_located(loaded)
     runs = Path(loaded.settings.run.dir).expanduser()
     if loaded.origin("run.dir") != "--set":
         runs = loaded.folder / runs

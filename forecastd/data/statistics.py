@@ -40,14 +40,14 @@ def train_statistics(store: Store, parts: Parts, block_rows: int = BLOCK_ROWS) -
     for first in range(0, len(store.times), block_rows):
         end = min(first + block_rows, len(store.times))
         values = np.array(store.values[first:end])
-        owner = _owners(store.offsets[:-1], first, end)
+        owner = owners(store.offsets[:-1], first, end)
         places = np.arange(first, end)
         train = (places >= parts.train_begin[owner]) & (places < parts.train_end[owner])
         rows += int(np.count_nonzero(train))
         missing += np.count_nonzero(np.isnan(values[train]), axis=0)
         target = np.where(train, values[:, 0], np.nan).astype(np.float64)
         level.add(owner, target)
-        segment = _owners(store.segments[:, 1], first, end)
+        segment = owners(store.segments[:, 1], first, end)
         for found, lag in ((seasonal, store.season), (neighbour, 1)):
             before = places - lag
             inside = before >= np.maximum(store.segments[segment, 1], parts.train_begin[owner])
@@ -95,7 +95,7 @@ class _Moments:
         return np.where(self.counts > 0, np.sqrt(variance), np.nan)
 
 
-def _owners(starts: NDArray[np.int64], first: int, end: int) -> NDArray[np.int64]:
+def owners(starts: NDArray[np.int64], first: int, end: int) -> NDArray[np.int64]:
     """Return for rows first:end which of the stretches that begin at `starts` each lies in."""
     low, high = np.searchsorted(starts, [first, end - 1], side="right") - 1
     bounds = np.append(np.maximum(starts[low : high + 1], first), end)

@@ -141,12 +141,14 @@ def options_of(layer: LayerSpec) -> Options:
     try:
         return wanted.model_validate(layer.options)
     except ValidationError as error:
-        message = f"layer {layer.name!r} ({layer.kind}): {_first_problem(error, wanted)}"
+        message = f"layer {layer.name!r} ({layer.kind}): {problem_in(error, wanted)}"
         raise SpecError(message, layer=layer.name) from None
 
 
-def _first_problem(error: ValidationError, wanted: type[Options]) -> str:
-    item = error.errors()[0]
+def problem_in(error: ValidationError, wanted: type[Options]) -> str:
+    """Return the first thing that is wrong with the options of a layer, in words."""
+    found = error.errors()
+    item = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         close = difflib.get_close_matches(place, wanted.model_fields, n=1)

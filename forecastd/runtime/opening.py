@@ -18,7 +18,9 @@ from forecastd import artifact
 from forecastd.artifact import Artifact, Example
 from forecastd.compiled import announce_compiling
 from forecastd.data.grid import missing_stamps
+from forecastd.errors import ArtifactError
 from forecastd.network.device import choose_device
+from forecastd.network.shapes import wiring_of
 from forecastd.network.spec import NetworkSpec
 from forecastd.runtime.stepper import Stepper
 from forecastd.series import Frequency, IntArray, Keys, ObservationBatch
@@ -55,9 +57,17 @@ def open_model(
     announce_compiling(tell)
     chosen = choose_device(device)
     trained = artifact.read(path)
+    _require_streamable(trained.spec, path)
     make = _maker(trained.spec, chosen, tell, how)
     artifact.check_example(path, lambda example: _try(make(trained, 1), trained, example))
     return Opened(trained, make(trained, series_max))
+
+
+def _require_streamable(spec: NetworkSpec, path: Path) -> None:
+    """Raise ArtifactError, naming the layer, when a network needs what a stream has not yet."""
+    if reason := wiring_of(spec).needs_future():
+        message = f"{path} cannot follow a stream: {reason}"
+        raise ArtifactError(message, hint="`forecast predict` scores files with it")
 
 
 def _maker(

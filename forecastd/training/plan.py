@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +16,10 @@ from forecastd.data.statistics import DoubleArray, Statistics
 from forecastd.data.store import Store
 from forecastd.errors import DataError
 from forecastd.features.defaults import default_clocks, default_half_life, default_lags
-from forecastd.features.spec import FeatureSpec
 from forecastd.features.vocabulary import Vocabulary
-from forecastd.network.spec import HeadSpec, NetworkSpec, lstm_chain
+from forecastd.network.expand import Known, features_of, layers_of, least_steps, wiring_with
+from forecastd.network.outputs import head_of_task
+from forecastd.network.spec import HeadSpec, NetworkSpec
 from forecastd.series import IntArray, Signature, quantiles_of
 
 STEPS_WANTED = 600
@@ -137,34 +138,43 @@ def require_trainable(material: Material) -> None:
 
 
 def signature_of(config: TrainConfig, store: Store) -> Signature:
-    """Return what the model will read and forecast."""
+    """Return what the model will read, and what it will say."""
     head = config.network.head
-    quantiles = quantiles_of(tuple(head.levels)) if head.kind == "quantile" else ()
+    if config.task.supervised:
+        return store.signature(1, ())
+    quantiles = () if head.kind == "point" else quantiles_of(tuple(head.levels))
     return store.signature(config.network.horizon, quantiles)
 
 
 def network_spec(
     config: TrainConfig, signature: Signature, vocabulary: Vocabulary, material: Material
 ) -> NetworkSpec:
-    """Return the shape of the network, defaults filled in from the data."""
-    features, wanted = config.features, config.network
-    median = int(np.median(material.training_pieces().lengths))
-    season, times = signature.season, material.store.times
-    lags = default_lags(season, median) if features.lags is None else features.lags
-    clocks = default_clocks(signature.frequency, season, int(times.max()) - int(times.min()))
-    if features.calendar is not None:
-        clocks = tuple(features.calendar)
-    spec = FeatureSpec(
+    """Return the shape of the network, defaults filled in from the data.
+
+    Raises SpecError when the network does not fit the data, DataError when a series is too short.
+    """
+    lengths, times = material.training_pieces().lengths, material.store.times
+    season, span = signature.season, int(times.max()) - int(times.min())
+    known = Known(
         channels=len(signature.channels),
-        clocks=clocks,
-        half_life=features.half_life or default_half_life(season),
-        lags=lags,
-        embedding=features.embedding,
+        frames=signature.frames,
+        clocks=default_clocks(signature.frequency, season, span),
+        half_life=default_half_life(season),
+        lags=default_lags(season, int(np.median(lengths))),
         vocabulary=vocabulary.sizes,
     )
-    layers = lstm_chain(wanted.hidden, wanted.layers, wanted.dropout, wanted.output)
-    head = HeadSpec(wanted.head.kind, signature.horizon, signature.quantiles, lags)
-    return NetworkSpec(spec, layers, head)
+    features, layers = features_of(config, known), layers_of(config.network)
+    wiring = wiring_with(layers, features)
+    least, layer = least_steps(config, wiring)
+    if (shortest := int(lengths.min())) < least:
+        message = f"a series has {shortest} steps to train on, and layer {layer!r} needs {least}"
+        raise DataError(message, hint="leave short series out, with [data] where or another file")
+    if signature.supervised:
+        head = head_of_task(signature, layers, wiring.output)
+    else:
+        kind = config.network.head.kind
+        head = HeadSpec(kind, signature.horizon, signature.quantiles, features.lags)
+    return NetworkSpec(replace(features, min_length=least), layers, head)
 
 
 def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:

@@ -38,6 +38,7 @@ from forecastd.errors import ConfigError, UserError
 from forecastd.features.calendar import clock_columns
 from forecastd.files import point_link, write_durably
 from forecastd.network.device import choose_device
+from forecastd.network.expand import check_network
 from forecastd.network.model import weights_of
 from forecastd.training.plan import Material, network_spec, pace_of, require_trainable, signature_of
 from forecastd.training.trainer import Outcome, Report, Task, Trainer
@@ -119,6 +120,7 @@ def resume_run(folder: Path, how: Preparing = PREPARING) -> Prepared:
 
 def _task(config: TrainConfig, base: Path, runs: Path, how: Preparing) -> tuple[Store, Task]:
     choose_device(config.train.device)  # before the data is prepared
+    check_network(config)
     material = _material(config, base, runs / "store", how)
     require_trainable(material)
     store = material.store

@@ -23,6 +23,7 @@ from forecastd.network.walker import Clocks, Walker
 from forecastd.series import IntArray
 from forecastd.training import state
 from forecastd.training.plan import Material, Pace
+from forecastd.training.scaling import fit_scaling
 from forecastd.training.schedule import SCHEDULES
 
 VALIDATION_CONTEXT = 512
@@ -92,6 +93,7 @@ class Trainer:
         take_threads(task.spec, train.threads)
         torch.manual_seed(train.seed)
         self.network = ForecastNetwork(task.spec).to(choose_device(train.device))
+        fit_scaling(self.network, task.config, task.material)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=train.lr, weight_decay=train.weight_decay
         )

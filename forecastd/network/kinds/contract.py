@@ -64,7 +64,7 @@ class Facts:
     series remembers, by field of its state, without the axis of the series. needs_future: why it
     cannot be stepped as observations arrive, in words; None where it can. min_length, stride: for n
     steps to come out, min_length + (n - 1) * stride must enter. keeps_length: what comes out has as
-    many steps as what enters, wherever it is a sequence.
+    many steps as what enters, wherever it is a sequence. fixed: the arrays that are not learned.
     """
 
     outputs: dict[str, Shape]
@@ -74,6 +74,12 @@ class Facts:
     min_length: int = 1
     stride: int = 1
     keeps_length: bool = True
+    fixed: frozenset[str] = frozenset()
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learned."""
+        return sum(math.prod(x) for name, x in self.weights.items() if name not in self.fixed)
 
 
 @dataclass(frozen=True)

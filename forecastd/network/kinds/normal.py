@@ -21,7 +21,8 @@ class BatchNormOptions(Options):
 def _batch_norm(options: BatchNormOptions, inputs: Mapping[str, Shape]) -> Facts:
     x = inputs[IN]
     names = ("scale", "offset", "mean", "variance")
-    return Facts({OUT: x}, dict.fromkeys(names, x.sizes[:1]))
+    fixed = frozenset({"mean", "variance"})
+    return Facts({OUT: x}, dict.fromkeys(names, x.sizes[:1]), fixed=fixed)
 
 
 BATCH_NORM = Kind(BatchNormOptions, _batch_norm)

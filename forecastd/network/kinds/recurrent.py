@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -196,7 +197,13 @@ def _facts(
         outputs |= dict.fromkeys(names, once)
     fed = [name for name in names if name in inputs]
     reason = f"takes its first state from another layer, at {fed[0]!r}" if fed else None
-    return Facts(outputs, weights, dict.fromkeys(names, (options.hidden,)), reason)
+    state = dict.fromkeys(names, (options.hidden,))
+    return Facts(outputs, weights, state, reason, fixed=_second_biases(weights))
+
+
+def _second_biases(weights: Shapes) -> frozenset[str]:
+    """Return the biases that torch has beside the one of the formulas: they stay zero."""
+    return frozenset(name for name in weights if ".bias_hh_l0" in name)
 
 
 def _require_states(options: StatefulOptions, inputs: Mapping[str, Shape]) -> None:
@@ -216,7 +223,9 @@ def _lstm(options: LstmOptions, inputs: Mapping[str, Shape]) -> Facts:
 
 def _gru(options: GruOptions, inputs: Mapping[str, Shape]) -> Facts:
     weights = _stacked("gru", options, _width(inputs))
-    return _facts(options, inputs, weights, ("hidden",))
+    facts = _facts(options, inputs, weights, ("hidden",))
+    two = options.reset == "recurrent-bias-after-multiplication"
+    return replace(facts, fixed=frozenset()) if two else facts
 
 
 def _peephole(options: PeepholeOptions, inputs: Mapping[str, Shape]) -> Facts:
@@ -252,7 +261,8 @@ def _bilstm(options: BilstmOptions, inputs: Mapping[str, Shape]) -> Facts:
     weights = _stacked("lstm", options, width) | _stacked("lstm", options, width, "_reverse")
     outputs = {OUT: Shape((2 * hidden,), options.output == "sequence")}
     state = {"hidden": (hidden,), "cell": (hidden,)}
-    return Facts(outputs, weights, state, "reads each sequence backwards too, from its end")
+    reason = "reads each sequence backwards too, from its end"
+    return Facts(outputs, weights, state, reason, fixed=_second_biases(weights))
 
 
 def _ports(*states: str) -> Any:
