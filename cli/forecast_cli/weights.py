@@ -78,15 +78,15 @@ def import_(
 
     before = artifact.read(model)
     example = _example_of(model, before)
-    made, parts = import_weights(before, read_arrays(file), layout.value, layer)
-    compared = compare(made, example, layout.value, parts)
-    artifact.save(output, made, example)
+    imported = import_weights(before, read_arrays(file), layout.value, layer)
+    compared = compare(imported, example, layout.value)
+    artifact.save(output, imported.artifact, example)
+    names = [part.name for part, _ in imported.parts]
     if as_json:
         compared_by = {each.part: each.difference for each in compared}
-        parts_by = [part.name for part in parts]
-        print_json({"path": output, "parts": parts_by, "differences": compared_by})
+        print_json({"path": output, "parts": names, "differences": compared_by})
         return
-    note(f"{len(parts)} layers from {file}: {', '.join(part.name for part in parts)}")
+    note(f"{len(names)} layers from {file}: {', '.join(names)}")
     for each in compared:
         told = f"{each.part}: at most {each.difference:.1e} from the formulas of {layout.value}"
         note(f"{told}, over {each.outputs:,} outputs of the example")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from forecastd.artifact import Artifact, Example
+from forecastd.artifact import Example
 from forecastd.exchange import reference
 from forecastd.exchange.parts import Array, Part, places_channels_last, places_column_major
 from forecastd.exchange.recurrent import reset_of
-from forecastd.exchange.transfer import Layout, export_part
+from forecastd.exchange.transfer import Imported, Layout
 from forecastd.features.encoder import Inputs
 from forecastd.network.kinds.contract import IN, OUT
 from forecastd.network.layers.contract import Signal
@@ -28,33 +28,32 @@ class Compared(NamedTuple):
     outputs: int
 
 
-def compare(
-    artifact: Artifact, example: Example, layout: Layout, parts: list[Part]
-) -> list[Compared]:
-    """Run parts on what an example sends through them, in float64, beside the formulas.
+def compare(imported: Imported, example: Example, layout: Layout) -> list[Compared]:
+    """Run what was imported on what an example sends through it, in float64, beside the formulas.
 
-    Recurrent layers and linear maps of layers are compared; the rest have no formulas here.
+    The formulas take the arrays of the file. Recurrent and fully connected layers are compared; for
+    the rest there are no formulas here.
     """
+    artifact = imported.artifact
     network = deepcopy(artifact.network).double().eval()
     inputs = Inputs(
         torch.from_numpy(example.values[None]).double(),
         torch.from_numpy(artifact.clocks(example.times[None])).double(),
         torch.from_numpy(artifact.vocabulary.encode([example.key])),
     )
-    weights = {name: tensor.numpy(force=True) for name, tensor in network.state_dict().items()}
     with torch.inference_mode():
         state = network.initial_state(1)
         encoded, _ = network.encoder.unroll(inputs, state.encoder)
         signals = network.layers.signals(Signal(encoded.inputs), state.layers)
     compared = []
-    for part in parts:
+    for part, theirs in imported.parts:
         node = next((n for n in network.layers.wiring.nodes if n.name == part.name), None)
         if node is None or node.inputs.keys() != {IN}:
             continue
         source = node.inputs[IN]
         entering = encoded.inputs if source.layer == INPUT else signals[source].values
-        theirs = export_part(layout, part, part.arrays(weights))
-        wanted = run_part(layout, part, theirs, entering.numpy())
+        single = {name: array.astype(np.float32).astype(float) for name, array in theirs.items()}
+        wanted = run_part(layout, part, single, entering.numpy())
         if wanted is not None:
             found = signals[Port(part.name, OUT)].values.numpy()
             compared.append(_compared(part, found, wanted))

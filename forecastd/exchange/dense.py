@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from forecastd.errors import UserError
 from forecastd.exchange.parts import (
     Array,
     Arrays,
@@ -55,6 +56,10 @@ _NAMES: dict[str, dict[str, Names]] = {
         "embedding": Names(("weight",), ("Weights",)),
         "layer_norm": Names(_NORM, ("Scale", "Offset")),
         "batch_norm": Names(_STATISTICS, ("Scale", "Offset", "TrainedMean", "TrainedVariance")),
+        "projected": Names(
+            ("weight_ih", "weight_hh", "bias", "input_projector", "output_projector"),
+            ("InputWeights", "RecurrentWeights", "Bias", "InputProjector", "OutputProjector"),
+        ),
     },
     "wolfram": {
         "linear": Names(_PAIR, ("Weights", "Biases")),
@@ -74,7 +79,8 @@ _NAMES: dict[str, dict[str, Names]] = {
 
 
 def give(layout: str, part: Part, arrays: Mapping[str, Array]) -> Arrays:
-    """Return a part's arrays as a layout has them."""
+    """Return a part's arrays as a layout has them. Raises UserError where it has none such."""
+    require_known(layout, part)
     names = _names(layout, part, arrays)
     return {names[name]: _shaped(layout, part, name, array) for name, array in arrays.items()}
 
@@ -83,7 +89,7 @@ def take(layout: str, part: Part, theirs: Mapping[str, Array], like: Mapping[str
     """Return our arrays of a part for those of a layout. Shapes were compared before."""
     names = _names(layout, part, like)
     return {
-        name: _restored(layout, part, name, theirs[names[name]]).reshape(array.shape)
+        name: _restored(layout, part, name, theirs[names[name]], array.shape)
         for name, array in like.items()
     }
 
@@ -94,10 +100,18 @@ def _names(layout: str, part: Part, arrays: Mapping[str, Array]) -> dict[str, st
     return {name: table.get(name, name) for name in arrays}
 
 
+def require_known(layout: str, part: Part) -> None:
+    """Raise UserError where a system has no such layer."""
+    if part.form == "projected" and part.form not in _NAMES[layout]:
+        message = f"layer {part.name!r} ({part.kind}) has projectors, which {layout} has not"
+        raise UserError(message, hint="use the layout matlab, or --layer for the other layers")
+
+
 def _shaped(layout: str, part: Part, name: str, array: Array) -> Array:
     """Return one of our arrays in the axes of a layout."""
-    if part.form == "linear" and name == "weight" and part.flattened:
-        array = array[:, _order(layout, part.flattened)]
+    axis = _input_axis(part, name)
+    if axis is not None:
+        array = array.take(_order(layout, part.flattened), axis)
     axes = _AXES.get((layout, part.form, name))
     if axes is not None:
         return axes[0](array)
@@ -106,13 +120,28 @@ def _shaped(layout: str, part: Part, name: str, array: Array) -> Array:
     return array
 
 
-def _restored(layout: str, part: Part, name: str, array: Array) -> Array:
+def _restored(layout: str, part: Part, name: str, array: Array, shape: tuple[int, ...]) -> Array:
     axes = _AXES.get((layout, part.form, name))
-    if axes is not None:
-        array = axes[1](array)
-    if part.form == "linear" and name == "weight" and part.flattened:
-        array = array[:, np.argsort(_order(layout, part.flattened))]
-    return array
+    array = (axes[1](array) if axes is not None else array).reshape(shape)
+    axis = _input_axis(part, name)
+    return array if axis is None else array.take(np.argsort(_order(layout, part.flattened)), axis)
+
+
+def _input_axis(part: Part, name: str) -> int | None:
+    """Return the axis of an array along which lie the numbers of a frame that was flattened."""
+    if not part.flattened:
+        return None
+    if part.form in {"layer_norm", "batch_norm"}:
+        return 0
+    return _INPUT_AXES.get((part.form, name))
+
+
+_INPUT_AXES = {
+    ("linear", "weight"): 1,
+    ("convolution", "weight"): 1,
+    ("projected", "input_projector"): 0,
+}
+"""For arrays that say something of each number that enters."""
 
 
 def _order(layout: str, frame: tuple[int, ...]) -> Array:

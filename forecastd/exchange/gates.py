@@ -15,6 +15,9 @@ GRU_GATES = "rzn"
 """The order of the rows here, as in torch.nn.GRU: reset, update, candidate."""
 PEEPHOLE_GATES = "ifo"
 
+_SHORT = {"weight_ih_l0": "weight_ih", "weight_hh_l0": "weight_hh", "bias_ih_l0": "bias"}
+"""What layers without a module of torch call theirs."""
+
 Gates = dict[str, Array]
 
 
@@ -45,6 +48,10 @@ def order_of(part: Part) -> str:
 def split(part: Part, arrays: Mapping[str, Array]) -> list[Direction]:
     """Return what each direction of a part learns; forward first."""
     order = order_of(part)
+    arrays = {
+        **{full: arrays[short] for full, short in _SHORT.items() if short in arrays},
+        **arrays,
+    }
     directions = []
     for end in ("", "_reverse") if part.form == "bilstm" else ("",):
         recurrent = arrays[f"weight_hh_l0{end}"]
@@ -52,7 +59,8 @@ def split(part: Part, arrays: Mapping[str, Array]) -> list[Direction]:
         weights = unstack(arrays[f"weight_ih_l0{end}"], order), unstack(recurrent, order)
         biases = (arrays.get(f"{name}_l0{end}", zeros) for name in ("bias_ih", "bias_hh"))
         first, second = (unstack(bias, order) for bias in biases)
-        peephole = unstack(arrays["peephole"], PEEPHOLE_GATES) if "peephole" in arrays else {}
+        rows = arrays.get("peephole", zeros[:0]).reshape(-1)
+        peephole = unstack(rows, PEEPHOLE_GATES) if len(rows) else {}
         directions.append(Direction(*weights, first, second, peephole))
     return directions
 
@@ -69,7 +77,8 @@ def join(part: Part, directions: Sequence[Direction], like: Mapping[str, Array])
         arrays[f"bias_hh_l0{end}"] = stack(one.recurrent_bias, order)
         if one.peephole:
             arrays["peephole"] = stack(one.peephole, PEEPHOLE_GATES)
-    return {name: array for name, array in arrays.items() if name in like}
+    arrays |= {short: arrays[full] for full, short in _SHORT.items() if full in arrays}
+    return {name: array.reshape(like[name].shape) for name, array in arrays.items() if name in like}
 
 
 def stack(gates: Gates, order: str) -> Array:

@@ -41,7 +41,11 @@ _FORMS: dict[str, Form] = {
     "batch_norm": "batch_norm",
     "layer_norm": "layer_norm",
 }
-_KEEPS_ORDER = {"dropout", "relu", "batch_norm", "activation", "unfolding", "folding"}
+_KEEPS_ORDER = {
+    "dropout", "relu", "softmax", "batch_norm", "layer_norm", "folding", "unfolding",
+    "sequence_last", "max_pooling1d", "average_pooling1d", "global_max_pooling1d",
+    "global_average_pooling1d",
+}  # fmt: skip
 """Kinds that leave the numbers of a flattened frame in their order."""
 
 
@@ -105,8 +109,8 @@ def _part(owner: str, full: dict[str, str], nodes: Mapping[str, Node], wiring: W
         if form is None:
             message = f"layer {node.name!r} ({node.kind}) has weights that no other system knows"
             raise UserError(message, hint="use a network of other layers")
-        flattened = _flattened(node, by_name) if form in {"linear", "lstm", "bilstm", "gru"} else ()
         entering = node.entering[IN].sizes if IN in node.entering else ()
+        flattened = _flattened(node, by_name) if len(entering) == 1 else ()
         return Part(node.name, form, node.kind, node.options, full, entering, flattened)
     if "weight" not in full:
         return Part(owner, "numbers", "numbers", None, full)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,13 @@ Layout = str
 LAYOUTS: tuple[Layout, ...] = ("pytorch", "keras", "matlab", "wolfram", "onnx")
 """The systems whose arrays are known."""
 _RECURRENT = {"lstm", "bilstm", "gru", "peephole"}
+
+
+class Imported(NamedTuple):
+    """A model with weights of another system; the parts that changed, with that system's arrays."""
+
+    artifact: Artifact
+    parts: list[tuple[Part, Arrays]]
 
 
 def export_part(layout: Layout, part: Part, arrays: Mapping[str, Array]) -> Arrays:
@@ -66,8 +73,8 @@ def export_weights(artifact: Artifact, layout: Layout, layer: str | None = None)
 
 def import_weights(
     artifact: Artifact, arrays: Mapping[str, Array], layout: Layout, layer: str | None = None
-) -> tuple[Artifact, list[Part]]:
-    """Return a model with the weights of another system, and the parts that changed.
+) -> Imported:
+    """Return a model with the weights of another system.
 
     arrays: by "part/array", of some parts or all; for one `layer` the arrays' names alone do.
     The spec stays, and what the model scored does not: it is to be evaluated anew. Raises UserError
@@ -75,16 +82,15 @@ def import_weights(
     """
     parts = parts_of(artifact.spec, artifact.weights)
     given = _by_part(arrays, parts, layer)
-    weights, changed = dict(artifact.weights), []
-    for name, theirs in given.items():
-        part = parts[name]
+    weights = dict(artifact.weights)
+    changed = [(parts[name], theirs) for name, theirs in given.items()]
+    for part, theirs in changed:
         found = import_part(layout, part, theirs, part.arrays(artifact.weights))
         weights |= {part.full[short]: array for short, array in found.items()}
-        changed.append(part)
-    imported: dict[str, Any] = {"layout": layout, "layers": [part.name for part in changed]}
+    imported: dict[str, Any] = {"layout": layout, "layers": list(given)}
     provenance = artifact.provenance | {"imported": imported, "from": artifact.digest}
     fresh = replace(artifact, weights=weights, provenance=provenance, metrics={}, digest="")
-    return fresh, changed
+    return Imported(fresh, changed)
 
 
 def _by_part(

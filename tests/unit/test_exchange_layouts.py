@@ -137,19 +137,25 @@ def test_a_gru_computes_the_same_in_every_layout(layout: Any, reset: str, seed: 
 @pytest.mark.trap(7)
 @pytest.mark.shows("S83")
 def test_peepholes_of_onnx_look_at_the_new_cell_from_the_output_gate() -> None:
-    arrays = arrays_of(lstm(2)) | {"peephole": random(2, 3 * HIDDEN)}
+    plain = arrays_of(lstm(2))
+    bias = plain["bias_ih_l0"] + plain["bias_hh_l0"]
+    weights = {"weight_ih": plain["weight_ih_l0"], "weight_hh": plain["weight_hh_l0"]}
+    arrays = {**weights, "bias": bias, "peephole": random(2, 3, HIDDEN)}
     one, xs = part("peephole", variant="gers"), random(2, BATCH, STEPS, CHANNELS)
-    p_i, p_f, p_o = np.split(arrays["peephole"], 3)
+    p_i, p_f, p_o = arrays["peephole"]
     h, c, wanted = np.zeros((BATCH, HIDDEN)), np.zeros((BATCH, HIDDEN)), []
     for x in xs.swapaxes(0, 1):
-        a = x @ arrays["weight_ih_l0"].T + h @ arrays["weight_hh_l0"].T
-        i, f, g, o = np.split(a + arrays["bias_ih_l0"] + arrays["bias_hh_l0"], 4, 1)
+        a = x @ arrays["weight_ih"].T + h @ arrays["weight_hh"].T + bias
+        i, f, g, o = np.split(a, 4, 1)
         before, c = c, 0.0
         c = before / (1 + np.exp(-(f + p_f * before)))
         c = c + np.tanh(g) / (1 + np.exp(-(i + p_i * before)))
         h = np.tanh(c) / (1 + np.exp(-(o + p_o * c)))
         wanted.append(h)
     np.testing.assert_allclose(ran("onnx", one, arrays, xs), np.stack(wanted, 1), atol=1e-12)
+    same(import_part("onnx", one, export_part("onnx", one, arrays), arrays), arrays)
+    with pytest.raises(UserError, match="peepholes"):
+        export_part("keras", one, arrays)
 
 
 @pytest.mark.trap(4)
@@ -285,3 +291,20 @@ def test_a_recurrent_bias_that_our_gru_has_not_is_refused() -> None:
     with pytest.raises(UserError, match="recurrent bias"):
         import_part("keras", part("gru", reset=AFTER), theirs, arrays)
     same(import_part("keras", one, theirs, arrays), arrays)
+
+
+@pytest.mark.trap(8)
+def test_projectors_go_as_matlab_has_them_and_nowhere_else() -> None:
+    one = part("projected")
+    arrays = {
+        "weight_ih": random(1, 16, 2), "weight_hh": random(2, 16, 3), "bias": random(3, 16),
+        "input_projector": random(4, 5, 2), "output_projector": random(5, 4, 3),
+    }  # fmt: skip
+    theirs = export_part("matlab", one, arrays)
+    assert {name: array.shape for name, array in theirs.items()} == {
+        "InputWeights": (16, 2), "RecurrentWeights": (16, 3), "Bias": (16, 1),
+        "InputProjector": (5, 2), "OutputProjector": (4, 3),
+    }  # fmt: skip
+    same(import_part("matlab", one, theirs, arrays), arrays)
+    with pytest.raises(UserError, match="projectors"):
+        export_part("pytorch", one, arrays)
