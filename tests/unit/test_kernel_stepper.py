@@ -23,6 +23,7 @@ from forecastd.series import ForecastBatch, Frequency, IntArray, Keys, Observati
 
 KNOWN = sorted(name for name, spec in SPECS.items() if unsupported(spec) is None)
 SERIES = 30
+Kind = tuple[str, dict[str, object]]
 QUANTILES = (0.05, 0.2, 0.5, 0.9)
 
 
@@ -54,7 +55,25 @@ def _artifact(spec: NetworkSpec, seed: int = 0) -> Artifact:
     return replace(base, spec=spec, signature=signature, weights=weights)
 
 
-def _recurrent() -> st.SearchStrategy[tuple[str, dict[str, object]]]:
+def _linear() -> st.SearchStrategy[list[Kind]]:
+    """Return maps that have a kernel, with and without a relu."""
+    options = st.fixed_dictionaries(
+        {
+            "size": st.integers(1, 4),
+            "filters": st.integers(1, 40),
+            "dilation": st.integers(1, 3),
+            "padding": st.just("causal"),
+        }
+    )
+    conv = st.tuples(st.just("conv1d"), options)
+    whole = st.tuples(
+        st.just("fully_connected"), st.fixed_dictionaries({"size": st.integers(1, 40)})
+    )
+    relu: st.SearchStrategy[list[Kind]] = st.sampled_from([[], [("relu", {})]])
+    return st.builds(lambda one, after: [one, *after], st.one_of(conv, whole), relu)
+
+
+def _recurrent() -> st.SearchStrategy[Kind]:
     """Return kinds of layers that have a kernel, with options that change what they compute."""
     resets = st.sampled_from(["after-multiplication", "recurrent-bias-after-multiplication"])
     hidden = st.integers(1, 40)
@@ -84,7 +103,8 @@ def _recurrent() -> st.SearchStrategy[tuple[str, dict[str, object]]]:
 
 def _specs() -> st.SearchStrategy[NetworkSpec]:
     def build(
-        recurrent: list[tuple[str, dict[str, object]]],
+        maps: list[list[Kind]],
+        recurrent: list[Kind],
         lags: int,
         horizon: int,
         quantiles: tuple[float, ...],
@@ -93,7 +113,7 @@ def _specs() -> st.SearchStrategy[NetworkSpec]:
         names = ("hour", "weekday", "yearday", "season")[:clocks]
         layers = [
             LayerSpec(f"layer_{number}", kind, options)
-            for number, (kind, options) in enumerate(recurrent)
+            for number, (kind, options) in enumerate(itertools.chain(*maps, recurrent))
         ]
         kind = "quantile" if quantiles else "point"
         features = FeatureSpec(2, names, 12.0, lags, 3, (4,))
@@ -101,6 +121,7 @@ def _specs() -> st.SearchStrategy[NetworkSpec]:
 
     return st.builds(
         build,
+        st.lists(_linear(), max_size=2),
         st.lists(_recurrent(), min_size=1, max_size=3),
         st.integers(0, 40),
         st.integers(1, 40),

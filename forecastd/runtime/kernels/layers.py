@@ -1,10 +1,11 @@
-"""Recurrent layers of a block: a tile of gates, then the cell, while the gates are in cache."""
+"""Layers of a block; of a recurrent one a tile of gates, then the cell while they are in cache."""
 
 from __future__ import annotations
 
 from forecastd.runtime.kernels.activations import sigmoid_of_twice, tanh_parts
 from forecastd.runtime.kernels.compiling import part, section
 from forecastd.runtime.kernels.features import copy_floats
+from forecastd.runtime.kernels.linear import gather_taps, run_linear
 from forecastd.runtime.kernels.table import (
     AHEAD_AT,
     AHEAD_BYTES,
@@ -30,11 +31,13 @@ from forecastd.runtime.kernels.table import (
     LAYER_INPUTS,
     LAYER_KIND,
     LAYER_PEEPHOLES_AT,
+    LAYER_RECURRENT,
     LAYER_STRIDE,
     LAYER_WEIGHTS_AT,
     LAYER_WORDS,
     LAYERS,
     LAYERS_AT,
+    LINEAR,
     PEEPHOLE_LSTM,
     TAIL_AT,
 )
@@ -70,12 +73,15 @@ def layer_of(p: IntArray, layer: int) -> int:
 
 @part
 def gather_hidden(p: IntArray, row: int, place: int) -> None:
-    """Copy a series' hidden states into row `place` of each layer's buffer."""
+    """Copy what a series remembers of each layer into row `place` of the layer's buffer."""
     for layer in range(p[LAYERS]):
         words = layer_of(p, layer)
         buffer = read_i64(words, LAYER_BUFFER_AT) + 4 * place * read_i64(words, LAYER_STRIDE)
-        hidden = row + read_i64(words, LAYER_HIDDEN_OFFSET)
-        copy_floats(hidden, buffer, read_i64(words, LAYER_HIDDEN))
+        memory = row + read_i64(words, LAYER_HIDDEN_OFFSET)
+        if read_i64(words, LAYER_KIND) == LINEAR:
+            gather_taps(words, memory, buffer)
+        else:
+            copy_floats(memory, buffer, read_i64(words, LAYER_HIDDEN))
 
 
 @section
@@ -85,7 +91,9 @@ def run_layers(p: IntArray, count: int) -> None:
         words = layer_of(p, layer)
         for place in range(count):
             _place_units(p, layer, words, place)
-        if count == 1:
+        if read_i64(words, LAYER_KIND) == LINEAR:
+            run_linear(p, words, count)
+        elif count == 1:
             _run_one(p, words)
         else:
             _run_many(p, words, count)
@@ -103,7 +111,7 @@ def _place_units(p: IntArray, layer: int, words: int, place: int) -> None:
     write_i64(block, BLOCK_HIDDEN_AT, row + read_i64(words, LAYER_HIDDEN_OFFSET))
     if layer + 1 < p[LAYERS]:
         upper = layer_of(p, layer + 1)
-        inputs = 4 * (place * read_i64(upper, LAYER_STRIDE) + read_i64(upper, LAYER_HIDDEN))
+        inputs = 4 * (place * read_i64(upper, LAYER_STRIDE) + read_i64(upper, LAYER_RECURRENT))
         write_i64(block, BLOCK_OUTPUT_AT, read_i64(upper, LAYER_BUFFER_AT) + inputs)
     else:
         inputs = 4 * read_i64(block, BLOCK_HEAD_PLACE) * p[HEAD_STRIDE]
@@ -270,6 +278,8 @@ def run_ahead(p: IntArray, slot: int, row: int) -> None:
     """Make the recurrent half of a series' next gates, in the order a whole step adds them."""
     for layer in range(p[LAYERS]):
         words = layer_of(p, layer)
+        if read_i64(words, LAYER_KIND) == LINEAR:
+            continue
         hidden, inputs = read_i64(words, LAYER_HIDDEN), read_i64(words, LAYER_INPUTS)
         panel_bytes = 4 * PANEL * (hidden + inputs)
         weights, bias = read_i64(words, LAYER_WEIGHTS_AT), read_i64(words, LAYER_BIAS_AT)

@@ -16,25 +16,53 @@ from forecastd.series import FloatArray
 
 IGNORED = frozenset({"dropout"})
 """Kinds of layers that do nothing when a model is used."""
+RELU = "relu"
+"""A kind that is computed with the linear layer before it."""
+LINEAR = frozenset({"conv1d", "fully_connected"})
+"""Kinds of layers that map what enters, or that and past inputs."""
 
 
-def live_layers(spec: NetworkSpec) -> list[LayerSpec]:
-    """Return the layers that compute something when a model is used."""
-    return [layer for layer in spec.layers if layer.kind not in IGNORED]
+class LiveLayer(NamedTuple):
+    """A layer that computes something when a model is used. rectified: with the relu after it."""
+
+    spec: LayerSpec
+    rectified: bool
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a map, with or without past inputs; all others are recurrent."""
+        return self.spec.kind in LINEAR
+
+
+def live_layers(spec: NetworkSpec) -> list[LiveLayer]:
+    """Return the layers that compute something when a model is used, each with its relu."""
+    found: list[LiveLayer] = []
+    for layer in spec.layers:
+        if layer.kind == RELU and found:
+            found[-1] = LiveLayer(found[-1].spec, True)
+        elif layer.kind not in IGNORED:
+            found.append(LiveLayer(layer, False))
+    return found
 
 
 class PackedLayer(NamedTuple):
-    """A recurrent layer: kind of table.LSTM and its like; its maps by panels of LANES units.
+    """A layer's maps by panels; see table.LSTM and its like for its kind.
 
-    weights [panels, hidden + inputs, 4, LANES]: the recurrent half comes first, so that it can be
-    made ahead and the sum stays the same. bias, peepholes [panels, 4, LANES]. What goes into a
-    sigmoid is halved, which is exact: see activations.sigmoid_of_twice.
+    weights [panels, recurrent + inputs, PANEL], bias and peepholes [panels, PANEL]; a panel is 4
+    gates of LANES units. units: how many outputs. recurrent: how many numbers come before the
+    inputs, so that they can be made ahead and the sum stays the same. taps, dilation: the past
+    inputs that a linear layer reads. What goes into a sigmoid is halved, which is exact: see
+    activations.sigmoid_of_twice.
     """
 
     kind: int
     weights: FloatArray
     bias: FloatArray
     peepholes: FloatArray
+    units: int
+    recurrent: int
+    taps: int = 0
+    dilation: int = 1
 
 
 class PackedWeights:
@@ -45,14 +73,29 @@ class PackedWeights:
         columns = range(len(features.vocabulary) if features.embedding else 0)
         names = [f"encoder.embeddings.{column}.weight" for column in columns]
         self.embeddings = [np.ascontiguousarray(weights[name]) for name in names]
-        self.layers = [_packed(weights, layer) for layer in live_layers(spec)]
+        self.layers = [_packed(weights, layer.spec) for layer in live_layers(spec)]
         self.centre, self.steps = _head(weights, spec.head)
 
 
 def _packed(weights: dict[str, FloatArray], layer: LayerSpec) -> PackedLayer:
     prefix = f"layers.{layer.name}."
     own = {n.removeprefix(prefix): a for n, a in weights.items() if n.startswith(prefix)}
+    if layer.kind in LINEAR:
+        return _packed_linear(own["weight"], own["bias"], layer.options.get("dilation", 1))
     return PACKED[layer.kind](own, layer.options["hidden"])
+
+
+def _packed_linear(weight: FloatArray, bias: FloatArray, dilation: int) -> PackedLayer:
+    """Pack a map [outputs, inputs], or a convolution [outputs, inputs, taps], oldest tap first."""
+    taps = weight.shape[2] - 1 if weight.ndim == 3 else 0
+    flat = (
+        weight.swapaxes(1, -1).reshape(len(weight), -1) if taps else weight.reshape(len(weight), -1)
+    )
+    panels = panels_of(flat)
+    whole = np.pad(bias, (0, panels.shape[0] * PANEL - len(bias)))
+    recurrent = flat.shape[1] // (taps + 1) * taps
+    none = np.zeros(0, np.float32)
+    return PackedLayer(t.LINEAR, panels, whole, none, len(weight), recurrent, taps, dilation)
 
 
 def _packed_lstm(own: dict[str, FloatArray], hidden: int) -> PackedLayer:
@@ -121,7 +164,8 @@ def _laid_out(
     grouped = wide.reshape(4, -1, LANES, depth).transpose(1, 3, 0, 2)
     biases, seen = (part.reshape(4, -1, LANES).transpose(1, 0, 2) for part in flat)
     contiguous = np.ascontiguousarray
-    return PackedLayer(kind, contiguous(grouped), contiguous(biases), contiguous(seen))
+    packed = contiguous(grouped), contiguous(biases), contiguous(seen)
+    return PackedLayer(kind, *packed, hidden, hidden)
 
 
 PACKED: dict[str, Callable[[dict[str, FloatArray], int], PackedLayer]] = {
@@ -130,7 +174,7 @@ PACKED: dict[str, Callable[[dict[str, FloatArray], int], PackedLayer]] = {
     "projected_lstm": _packed_projected,
     "gru": _packed_gru,
 }
-"""By kind: takes the weights of a layer and how many units it has."""
+"""Recurrent kinds: takes the weights of a layer and how many units it has."""
 
 
 def _head(

@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 from forecastd.artifact import Artifact
 from forecastd.features.spec import PARTS, scale_rates
 from forecastd.network.kinds import KINDS
+from forecastd.network.kinds.convolution import Conv1dOptions
 from forecastd.network.kinds.recurrent import ONLY_IN_TRAINING
+from forecastd.network.kinds.windows import CAUSAL
 from forecastd.network.shapes import wiring_of
 from forecastd.network.spec import LayerSpec, NetworkSpec
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.kernels import table as t
 from forecastd.runtime.kernels.packing import (
     IGNORED,
+    LINEAR,
     PACKED,
+    RELU,
     PackedWeights,
     live_layers,
     padded,
@@ -41,11 +45,12 @@ _ANY_VALUE = {"hidden", "output", "variant", "input_projector", "output_projecto
 
 def unsupported(spec: NetworkSpec) -> str | None:
     """Return what the kernels cannot compute, in words; None if they can compute all of it."""
-    for layer in spec.layers:
-        if not _known(layer):
-            return f"layer {layer.name!r} of kind {layer.kind!r}"
-    if all(layer.kind in IGNORED for layer in spec.layers):
-        return "a network without memory"
+    foreign = _foreign(spec)
+    if foreign is not None:
+        return f"layer {foreign.name!r} of kind {foreign.kind!r}"
+    live = live_layers(spec)
+    if not live or live[-1].is_linear:
+        return "a network without memory" if not live else "a network whose last layer is a map"
     features = spec.features
     if features.scaling != "running" or features.parts != PARTS or features.frame:
         return f"features of the scaling {features.scaling!r} and the parts {features.parts}"
@@ -56,11 +61,24 @@ def unsupported(spec: NetworkSpec) -> str | None:
     return None if known else f"a head of kind {spec.head.kind!r}"
 
 
+def _foreign(spec: NetworkSpec) -> LayerSpec | None:
+    """Return the first layer that the kernels do not compute."""
+    before = ""
+    for layer in spec.layers:
+        if not (_known(layer) or (layer.kind == RELU and not layer.inputs and before in LINEAR)):
+            return layer
+        before = before if layer.kind in IGNORED else layer.kind
+    return None
+
+
 def _known(layer: LayerSpec) -> bool:
     """Tell whether the kernels compute a layer with its options."""
-    if layer.inputs or layer.kind not in {*PACKED, *IGNORED}:
+    if layer.inputs or layer.kind not in {*PACKED, *IGNORED, *LINEAR}:
         return False
-    if layer.kind in IGNORED:
+    if layer.kind == "conv1d":
+        conv = Conv1dOptions.model_validate(layer.options)
+        return conv.padding == CAUSAL and conv.stride == 1 and conv.padding_value == 0
+    if layer.kind in {*IGNORED, *LINEAR}:
         return True
     kind = KINDS[layer.kind].options
     options, free = kind.model_validate(layer.options), ONLY_IN_TRAINING | _ANY_VALUE
@@ -154,7 +172,8 @@ class Program:
     @property
     def ahead_width(self) -> int:
         """How many float32 a series' gates take when they are made ahead."""
-        return sum(padded(layer.options["hidden"]) * 4 for layer in live_layers(self._spec))
+        recurrent = (layer for layer in self._weights.layers if layer.kind != t.LINEAR)
+        return sum(padded(layer.units) * 4 for layer in recurrent)
 
     def _address(self, array: NDArray[Any]) -> int:
         self._kept.append(array)
@@ -206,25 +225,39 @@ class Program:
         words = np.zeros((len(layers), t.LAYER_WORDS), np.int64)
         inputs, ahead = self._spec.features.width, 0
         for word, layer, packed in zip(words, layers, self._weights.layers, strict=True):
-            hidden = layer.options["hidden"]
-            stride = hidden + inputs
-            buffer = np.zeros((t.BLOCK_ROWS + 1, stride + LANES), np.float32)
-            word[t.LAYER_INPUTS], word[t.LAYER_HIDDEN] = inputs, hidden
-            word[t.LAYER_KIND], word[t.LAYER_WEIGHTS_AT] = (
-                packed.kind,
-                self._address(packed.weights),
-            )
-            word[t.LAYER_BIAS_AT] = self._address(packed.bias)
-            word[t.LAYER_PEEPHOLES_AT] = self._address(packed.peepholes)
-            word[t.LAYER_BUFFER_AT], word[t.LAYER_STRIDE] = self._address(buffer), stride + LANES
-            layout = self._arena.layout
-            word[t.LAYER_HIDDEN_OFFSET] = _offset(layout, f"layers.{layer.name}.hidden")
-            cell = "hidden" if packed.kind == t.GRU else "cell"
-            word[t.LAYER_CELL_OFFSET] = _offset(layout, f"layers.{layer.name}.{cell}")
-            word[t.LAYER_AHEAD_OFFSET] = 4 * ahead
-            inputs, ahead = hidden, ahead + 4 * padded(hidden)
+            stride = packed.recurrent + inputs + LANES
+            buffer = np.zeros((t.BLOCK_ROWS + 1, stride), np.float32)
+            numbers = {
+                t.LAYER_KIND: packed.kind,
+                t.LAYER_INPUTS: inputs,
+                t.LAYER_HIDDEN: packed.units,
+                t.LAYER_RECURRENT: packed.recurrent,
+                t.LAYER_TAPS: packed.taps,
+                t.LAYER_DILATION: packed.dilation,
+                t.LAYER_RECTIFIED: int(layer.rectified),
+                t.LAYER_WEIGHTS_AT: self._address(packed.weights),
+                t.LAYER_BIAS_AT: self._address(packed.bias),
+                t.LAYER_PEEPHOLES_AT: self._address(packed.peepholes),
+                t.LAYER_BUFFER_AT: self._address(buffer),
+                t.LAYER_STRIDE: stride,
+                t.LAYER_AHEAD_OFFSET: 4 * ahead,
+                **self._memory_of(layer.spec.name),
+            }
+            word[list(numbers)] = list(numbers.values())
+            inputs = packed.units
+            ahead += 0 if layer.is_linear else 4 * padded(packed.units)
         table[t.LAYERS], table[t.LAYERS_AT] = len(layers), self._address(words)
         self._describe_head(inputs)
+
+    def _memory_of(self, layer: str) -> dict[int, int]:
+        """Return where in a series' row a layer has its memory; of a GRU it is cell and output."""
+        layout, prefix = self._arena.layout, f"layers.{layer}."
+        assert layout.names is not None
+        places = {
+            n.removeprefix(prefix): _offset(layout, n) for n in layout.names if n.startswith(prefix)
+        }
+        memory = places.get("hidden", places.get("past", 0))
+        return {t.LAYER_HIDDEN_OFFSET: memory, t.LAYER_CELL_OFFSET: places.get("cell", memory)}
 
     def _describe_head(self, width: int) -> None:
         table, head = self.table, self._spec.head

@@ -49,8 +49,8 @@ from forecastd.runtime.kernels.table import (
     LAST_TIME_OFFSET,
     LATE,
     LAYER_BUFFER_AT,
-    LAYER_HIDDEN,
     LAYER_HIDDEN_OFFSET,
+    LAYER_RECURRENT,
     LAYER_STRIDE,
     LAYERS,
     MAX_GAP,
@@ -146,12 +146,12 @@ def _fill_row(p: IntArray, place: int, slot: int, time: int, values: int) -> Non
 def _advance(p: IntArray, count: int) -> None:
     """Step the first `count` rows of the block, each of another series."""
     lowest = layer_of(p, 0)
-    stride, hidden = read_i64(lowest, LAYER_STRIDE), read_i64(lowest, LAYER_HIDDEN)
+    stride, before = read_i64(lowest, LAYER_STRIDE), read_i64(lowest, LAYER_RECURRENT)
     for place in range(count):
         block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
         row = read_i64(block, BLOCK_ROW_AT)
         gather_hidden(p, row, place)
-        encode(p, block, read_i64(lowest, LAYER_BUFFER_AT) + 4 * (place * stride + hidden))
+        encode(p, block, read_i64(lowest, LAYER_BUFFER_AT) + 4 * (place * stride + before))
         head_place = read_i64(block, BLOCK_HEAD_PLACE)
         if head_place < BLOCK_ROWS:
             prepare_head(p, row, head_place)

@@ -90,12 +90,16 @@ LAYER_INPUTS = next(_place)
 LAYER_HIDDEN = next(_place)
 LAYER_WEIGHTS_AT = next(_place)  # float32 [panels, hidden + inputs, PANEL]
 LAYER_BIAS_AT = next(_place)  # float32 [panels, PANEL]
-LAYER_BUFFER_AT = next(_place)  # float32 [BLOCK_ROWS, stride]: hidden, then inputs
+LAYER_BUFFER_AT = next(_place)  # float32 [BLOCK_ROWS, stride]: hidden or taps, then inputs
 LAYER_STRIDE = next(_place)
-LAYER_HIDDEN_OFFSET = next(_place)
+LAYER_HIDDEN_OFFSET = next(_place)  # in a series' row; 0: the layer remembers nothing
 LAYER_CELL_OFFSET = next(_place)
 LAYER_AHEAD_OFFSET = next(_place)
 LAYER_KIND = next(_place)
+LAYER_RECURRENT = next(_place)  # numbers before the inputs in the buffer: hidden state, or taps
+LAYER_TAPS = next(_place)  # of a LINEAR layer that remembers: past inputs that it reads
+LAYER_DILATION = next(_place)
+LAYER_RECTIFIED = next(_place)  # 1: what is negative becomes 0
 LAYER_PEEPHOLES_AT = next(_place)  # float32 [panels, PANEL]: by which a gate sees the cell
 LAYER_WORDS = next(_place)
 
@@ -119,9 +123,10 @@ BLOCK_HIDDEN_AT = next(_place)
 BLOCK_OUTPUT_AT = next(_place)  # in the inputs of the next layer or of the head
 BLOCK_WORDS = next(_place)
 
-LSTM, PEEPHOLE_LSTM, GRU = range(3)
-"""Kinds of layers. All have panels of four gates: those of a GRU are its reset and update gates,
-what its candidate takes from the inputs, and what it takes from the hidden state."""
+LSTM, PEEPHOLE_LSTM, GRU, LINEAR = range(4)
+"""Kinds of layers. A recurrent one has panels of four gates: those of a GRU are its reset and
+update gates, what its candidate takes from the inputs, and what it takes from the hidden state. A
+linear one has panels of outputs; with taps it is a causal convolution."""
 
 BLOCK_ROWS = 48
 """Series that are stepped together: their inputs and one panel of weights fit the first cache."""
