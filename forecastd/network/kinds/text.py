@@ -108,7 +108,7 @@ class CharactersOptions(Options):
     alphabet: a text stands for {characters = text}; by default tab, newline, and 32 to 126.
     """
 
-    alphabet: list[str | AlphabetItem] = [AlphabetItem(group="default")]
+    alphabet: list[AlphabetItem] = [AlphabetItem(group="default")]
     ignore_case: bool = False
     form: Literal["index", "unit-vector"] = "index"
 
@@ -127,8 +127,7 @@ class CharactersOptions(Options):
 
     def made(self) -> Alphabet:
         """Return the alphabet. Raises ValueError where it has no character."""
-        items = (AlphabetItem(characters=x) if isinstance(x, str) else x for x in self.alphabet)
-        return Alphabet((item.item() for item in items), self.ignore_case)
+        return Alphabet((item.item() for item in self.alphabet), self.ignore_case)
 
 
 def _characters(options: CharactersOptions, inputs: Mapping[str, Shape]) -> Facts:
