@@ -248,7 +248,7 @@ def run_example(artifact: Artifact, example: Example) -> NDArray[np.float64]:
 def signature_to_json(signature: Signature) -> dict[str, Any]:
     """Return plain values, the frequency as text; later additions only where they are set."""
     plain = {field.name: field.default for field in fields(Signature)} | {"frames": {}}
-    added = ("frames", "task", "classes", "more_targets")
+    added = ("frames", "task", "classes", "more_targets", "cap")
     values = asdict(signature)
     kept = {n: value for n, value in values.items() if n not in added or value != plain[n]}
     return kept | {"frequency": str(signature.frequency)}

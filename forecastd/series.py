@@ -117,7 +117,7 @@ class Signature:
     the target's name. `frames`: shapes of the columns whose elements, in row-major order, are
     channels `name[0]`, `name[1]`, ... `task`: "forecast", or "regression" and "classification",
     whose targets (`target`, then `more_targets`) are no channels: the model says what they are now.
-    `classes`: labels by code.
+    `classes`: labels by code. `cap`: what larger targets count as.
     """
 
     id: str | None
@@ -134,6 +134,7 @@ class Signature:
     task: Task = "forecast"
     classes: tuple[str, ...] = ()
     more_targets: tuple[str, ...] = ()
+    cap: float | None = None
 
     @property
     def supervised(self) -> bool:

@@ -38,7 +38,7 @@ class TaskSettings(Settings):
         None, description="weight of each class in the loss, in the order of classes; none: 1"
     )
     cap: float | None = Field(
-        None, description="larger targets count as this in training and scoring; none: as they are"
+        None, description="larger responses count as this, in training and scoring; none: all as is"
     )
 
     @property
@@ -53,8 +53,8 @@ class TaskSettings(Settings):
                 if getattr(self, name) is not None:
                     message = f'{name} is for kind = "classification", not {self.kind!r}'
                     raise ValueError(message)
-        elif self.cap is not None:
-            message = "cap is for numbers; a classification has none"
+        if self.cap is not None and self.kind != "regression":
+            message = f'cap is for kind = "regression", not {self.kind!r}'
             raise ValueError(message)
         classes = self.classes or []
         if repeated := sorted({label for label in classes if classes.count(label) > 1}):

@@ -77,7 +77,7 @@ class History:
         if len(rows) == 0:
             message = f"no observation of {data.path} lies between --from and --until"
             raise DataError(message, hint="forecast data check shows what the data set holds")
-        for name in batches.columns.channels:  # text is found before anything is sent
+        for name in batches.columns.inputs:  # text is found before anything is sent
             values_of(next(rows.frames_from(0))[name].drop_nulls().head(1))
         return cls(rows, batches.columns, speed, counted=batches.counted)
 
@@ -109,14 +109,14 @@ class History:
     @property
     def _names(self) -> list[str]:
         columns = self.columns
-        wanted = [columns.id, columns.time, *columns.channels, *columns.static]
+        wanted = [columns.id, columns.time, *columns.inputs, *columns.static]
         return [name for name in wanted if name is not None]
 
     def _lines(self, frame: pl.DataFrame) -> bytes:
         """Return rows as NDJSON: times in ISO 8601, what is not a number null."""
         columns, part = self.columns, frame.select(self._names)
         shown = []
-        for name in columns.channels:
+        for name in columns.inputs:
             column = pl.col(name)
             if part[name].dtype.is_float():
                 column = pl.when(column.is_finite()).then(column).alias(name)

@@ -147,6 +147,9 @@ def _signature(model: Path) -> tuple[Columns, str]:
             tuple(found["past"]),
             tuple(found["static"]),
             bool(found.get("time_zone", False)),
+            task=found.get("task", "forecast"),
+            classes=tuple(found.get("classes", ())),
+            more_targets=tuple(found.get("more_targets", ())),
         )
         return columns, str(found["frequency"])
     except (ValueError, KeyError, TypeError) as error:

@@ -47,7 +47,7 @@ def convert(
         schema = schema_of_inputs(inputs)
         frames = read_batches(inputs, Selection(schema, BATCH_ROWS))
     else:
-        if not data.wide and not is_rolled(schema_of_inputs(inputs_of(data.path)), data.target[0]):
+        if not data.wide and not is_rolled(schema_of_inputs(inputs_of(data.path)), data):
             message = f"{data.path} is long already: one row for each series and time"
             raise DataError(message, hint="leave --long away to change the format only")
         batches = long_batches(data, Path(), BATCH_ROWS)

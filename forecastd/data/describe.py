@@ -95,7 +95,7 @@ def extent_of_data(data: DataSettings, base: Path, report: Report = lambda _: No
     with surveyed(few, base, report=report) as survey:
         times, starts = survey.rows.times, survey.rows.starts
         layout = plan_layout(Lines(times, starts[:-1], survey.frequency, survey.max_gap))
-        columns = len(data.target)
+        columns = len(data.target) if data.wide else 1
         lengths, segments = np.diff(layout.offsets), layout.segments
         if data.wide:  # the columns have the same times, so any of them stands for each
             lengths = np.repeat(lengths[:1], columns)
@@ -130,7 +130,7 @@ def describe_columns(data: DataSettings, base: Path) -> list[ColumnFacts]:
 
 def _cleared(column: pl.Series, data: DataSettings) -> pl.Series:
     """Put nulls for the sentinels of the columns they belong to."""
-    numbers = {*data.target, *data.past}
+    numbers = {*(() if data.task.kind == "classification" else data.target), *data.past}
     if not data.sentinels or column.name not in numbers or is_frame(column.dtype):
         return column
     hits = column.cast(pl.Float64).is_in(data.sentinels).fill_null(value=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +29,12 @@ def store_for_model(
 ) -> Store:
     """Prepare the data set `path` in `folder` with the columns and the grid of a model.
 
+    Answers that the model is to give need not be in the data; they are missing then.
+
     also: static columns to read that are none of the model's. Raises DataError when a column is
     missing or the data steps at another pace.
     """
-    columns = Columns(
-        id=signature.id,
-        time=signature.time,
-        target=signature.target,
-        past=signature.past,
-        static=(*signature.static, *also),
-        time_zone=signature.time_zone,
-        frames=signature.frames,
-    )
+    columns = replace(columns_for(signature), static=(*signature.static, *also))
     settings = settings_for_model(path, columns, signature.frequency)
     grid = {"season": signature.season, "max_gap": max_gap}
     settings, here = settings.model_copy(update=grid), Path.cwd()
@@ -47,6 +42,23 @@ def store_for_model(
     _require_shapes(store, signature, path)
     _require_pace(store, signature, path)
     return store
+
+
+def columns_for(signature: Signature) -> Columns:
+    """Return the columns of a data set that a model reads, its targets among them."""
+    return Columns(
+        id=signature.id,
+        time=signature.time,
+        target=signature.target,
+        past=signature.past,
+        static=signature.static,
+        time_zone=signature.time_zone,
+        frames=signature.frames,
+        task=signature.task,
+        classes=signature.classes,
+        more_targets=signature.more_targets,
+        cap=signature.cap,
+    )
 
 
 def _require_shapes(store: Store, signature: Signature, path: str) -> None:

@@ -98,7 +98,8 @@ def gather(source: Source, old: Old | None) -> Gathered:
 def _read(source: Source, files: Sequence[int]) -> Gathered:
     chosen = [source.inputs.files[number] for number in files]
     batches = batches_of(source.data, source.inputs, source.memory.batch_rows, files)
-    rows = rows_in(replace(source.inputs, files=tuple(chosen)), len(source.data.target))
+    across = len(source.data.target) if source.data.wide else 1
+    rows = rows_in(replace(source.inputs, files=tuple(chosen)), across)
     intake, spans = Intake(batches.columns), Spans()
     job = Sorting(batches, intake, source.folder, source.memory, rows, source.tell, spans)
     written = sort_rows(job)

@@ -292,6 +292,8 @@ def season_of(data: DataSettings, rows: SortedRows, frequency: Frequency) -> tup
     """
     if data.season is not None:
         return data.season, "set in [data]"
+    if data.task.supervised:
+        return 1, "the target is no input"
     count = len(rows.starts) - 1
     chosen = range(0, count, max(1, -(-count // SERIES_MAX)))
     return infer_season([_line(rows, series, frequency) for series in chosen], frequency)

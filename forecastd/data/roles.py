@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from forecastd.config import DataSettings
+from forecastd.config import DataSettings, TaskSettings
 from forecastd.data.frames import gathered_names, type_text
 from forecastd.data.layouts import FREQ_COLUMN, frequency_text
 from forecastd.data.preparing import Report
@@ -109,22 +109,32 @@ def settings_for_model(path_text: str, columns: Columns, frequency: Frequency) -
     names = list(schema)
     common = {"path": path_text, "time": columns.time, "freq": str(frequency)}
     folded = columns.id is not None and columns.id not in names and columns.target not in names
+    folded = folded and columns.task == "forecast"
     if folded and columns.time in names and not columns.past and not columns.static:
         numeric = [n for n, kind in schema.items() if kind.is_numeric() and n != columns.time]
         if len(numeric) > 1:
             return DataSettings.model_validate({**common, "target": numeric})
     past = gathered_names(columns.past, columns.frames)
-    needed = [columns.time, columns.target, *past, *columns.static]
+    task = _task_of(columns)
+    answers = () if task.supervised else columns.targets
+    needed = [columns.time, *answers, *past, *columns.static]
     require_columns(path_text, names, [*([columns.id] if columns.id else []), *needed])
-    return DataSettings.model_validate(
+    settings = DataSettings.model_validate(
         {
             **common,
             "id": columns.id,
-            "target": [columns.target],
+            "target": list(columns.targets),
             "past": past,
             "static": list(columns.static),
         }
     )
+    return settings.for_task(task, unlabelled=True) if task.supervised else settings
+
+
+def _task_of(columns: Columns) -> TaskSettings:
+    """Return what the targets are for, as [task] says it."""
+    classes = list(columns.classes) if columns.task == "classification" else None
+    return TaskSettings(kind=columns.task, classes=classes, cap=columns.cap)
 
 
 def _rolled(path_text: str, sample: Sample) -> Proposal | None:

@@ -23,7 +23,8 @@ def held_out_files(
     found: dict[str, DataSettings | None] = {}
     for name in ("valid", "test"):
         path = getattr(settings, name)
-        found[name] = data.model_copy(update={"path": path, **grid}) if path else None
+        held = data.model_copy(update={"path": path, **grid}) if path else None
+        found[name] = held and _as_trained(held, store)
         if not path:
             continue
         for file in inputs_of(resolve(data.model_copy(update={"path": path}), base)).files:
@@ -32,3 +33,10 @@ def held_out_files(
                 message = f"{file.name} is both in {other} and in split.{name}"
                 raise DataError(message, hint="narrow one of the globs, or move the file")
     return found
+
+
+def _as_trained(data: DataSettings, store: Store) -> DataSettings:
+    """Return settings with the classes of the store that trains."""
+    if data.task.kind != "classification":
+        return data
+    return data.for_task(data.task.model_copy(update={"classes": list(store.columns.classes)}))

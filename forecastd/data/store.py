@@ -20,6 +20,7 @@ from forecastd.data.building import build
 from forecastd.data.gathering import Old, Source
 from forecastd.data.giving_back import give_back
 from forecastd.data.inputs import Inputs, inputs_of
+from forecastd.data.labels import with_classes
 from forecastd.data.preparing import PrepareProgress as PrepareProgress
 from forecastd.data.preparing import PrepareReport as PrepareReport
 from forecastd.data.preparing import memory_for
@@ -84,6 +85,7 @@ class Store:
             task=self.columns.task,
             classes=self.columns.classes,
             more_targets=self.columns.more_targets,
+            cap=self.columns.cap,
         )
 
 
@@ -113,6 +115,7 @@ def prepare(
     elif target_folder.is_dir() and any(target_folder.iterdir()):
         message = f"the folder {target_folder} holds other files, so no store is written there"
         raise DataError(message, hint="name an empty or new folder")
+    data = with_classes(data, inputs)
     memory = memory_for(memory_bytes, channels_of(data, inputs))
     old = _old(target_folder, fingerprint)
     with staging_for(target_folder) as folder:
@@ -174,7 +177,7 @@ def _fingerprint(data: DataSettings, inputs: Inputs) -> str:
     files = [(file.name, file.size, file.changed_ns) for file in inputs.files]
     options = data.model_dump(exclude={"path"})
     if data.task.supervised:
-        options["task"] = [data.task.kind, data.task.classes]
+        options["task"] = data.task.model_dump(exclude={"class_weights"})
     return json.dumps([FORMAT_VERSION, files, options], sort_keys=True)
 
 

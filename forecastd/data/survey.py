@@ -126,6 +126,9 @@ def narrowed(data: DataSettings) -> DataSettings:
 
     Each column of a wide frame has the same times: some, evenly spread, stand for all.
     """
+    if data.task.supervised:  # an input tells how long a series is where a row is one
+        few = {"target": data.target[:1], "past": data.past[:1], "static": []}
+        return data.model_copy(update=few)
     names = sorted(data.target) if data.wide else data.target
     chosen = names[:: max(1, -(-len(names) // SERIES_MAX))]
     return data.model_copy(update={"target": chosen, "past": [], "static": []})
@@ -140,7 +143,7 @@ def _sorted_in(
 ) -> Survey:
     path = resolve(data, base)
     memory = memory_for(MEMORY_BYTES, len(columns_of(data).channels))
-    rows = rows_in(inputs_of(path), len(data.target))
+    rows = rows_in(inputs_of(path), len(data.target) if data.wide else 1)
     batches = long_batches(data, base, memory.batch_rows)
     intake = intake_of(batches.columns)
     written = sort_rows(Sorting(batches, intake, folder, memory, rows, report))

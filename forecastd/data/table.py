@@ -17,6 +17,7 @@ from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_file, schema_of_inputs
 from forecastd.data.frames import CELLS_MAX, Shapes, is_frame, shapes_in, spread, spread_names
 from forecastd.data.inputs import Inputs, inputs_of, is_uri
+from forecastd.data.labels import coded, with_classes
 from forecastd.data.layouts import SERIES_AT_ONCE, columns_rolled, is_rolled, unrolled
 from forecastd.data.reader import require_columns, stamps_of
 from forecastd.data.where import columns_in, parse
@@ -33,8 +34,8 @@ class Columns:
     """Names and roles of the columns. id: None where the data is one series.
 
     past: channels; a column of frames is one for each element. frames: the shapes of such columns.
-    task: what the targets are for; classes: the labels by the code that stands for each. The
-    targets of any task but a forecast may be several: target, then more_targets.
+    task: what the targets are for; classes: the labels by the code that stands for each; cap: what
+    larger targets count as. The targets of a regression may be several: target, then more_targets.
     """
 
     id: str | None
@@ -47,6 +48,7 @@ class Columns:
     task: Task = "forecast"
     classes: tuple[str, ...] = ()
     more_targets: tuple[str, ...] = ()
+    cap: float | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -57,6 +59,11 @@ class Columns:
     def channels(self) -> tuple[str, ...]:
         """The numeric columns of a store: the targets, then past covariates."""
         return (*self.targets, *self.past)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The numeric columns of an observation: a model is to find answers, so they are none."""
+        return self.channels if self.task == "forecast" else self.past
 
 
 def columns_of(data: DataSettings, schema: Mapping[str, pl.DataType] | None = None) -> Columns:
@@ -82,6 +89,7 @@ def columns_of(data: DataSettings, schema: Mapping[str, pl.DataType] | None = No
         task=data.task.kind,
         classes=tuple(data.task.classes or ()),
         more_targets=tuple(data.target[1:]),
+        cap=data.task.cap,
     )
 
 
@@ -133,11 +141,12 @@ def batches_of(
     row for each value. Raises DataError for whatever is wrong with the files or their columns, also
     while the frames are read.
     """
-    schema = schema_of_inputs(inputs)
+    data = with_classes(data, inputs)
+    schema = _with_answers(schema_of_inputs(inputs), data)
     where = None if data.where is None else parse(data.where)
     needed = [*([data.id] if data.id else []), data.time, *data.target, *data.past, *data.static]
     looked_at = [] if where is None else columns_in(where)
-    rolled = is_rolled(schema, data.target[0])
+    rolled = is_rolled(schema, data)
     looked_at += columns_rolled(data, schema) if rolled else []
     require_columns(inputs.text, list(schema), [*needed, *looked_at])
     wanted = pl.Schema({name: schema[name] for name in dict.fromkeys([*needed, *looked_at])})
@@ -149,9 +158,11 @@ def batches_of(
     def read(names: Sequence[str], at_once: int) -> Iterator[pl.DataFrame]:
         """Read the needed columns, of those that hold numbers only `names`."""
         kept = [name for name in needed if name in names or name not in numbers]
-        some = pl.Schema({name: wanted[name] for name in dict.fromkeys([*kept, *looked_at])})
-        raw = _read(inputs, Selection(some, at_once, where), chosen, place)
+        some = {n: wanted[n] for n in dict.fromkeys([*kept, *looked_at]) if wanted[n] != pl.Null}
+        raw = _read(inputs, Selection(pl.Schema(some), at_once, where), chosen, place)
+        raw = _with_nulls(raw, [name for name in kept if name not in some])
         raw = unrolled(raw, data, batch_rows) if rolled else _timed(raw, data.time)
+        raw = _answers(raw, data)
         raw = spread((frame.select(kept) for frame in raw), shapes) if shapes else raw
         shaped = _without_sentinels(raw, spread_names(names, shapes), data, counts)
         return (frame.select(spread_names(kept, shapes)) for frame in shaped)
@@ -179,6 +190,29 @@ def batches_of(
         file=lambda: place.file,
         found=wanted,
     )
+
+
+def _with_answers(schema: pl.Schema, data: DataSettings) -> pl.Schema:
+    """Return a schema in which the targets that may be missing from the files are nulls."""
+    lacking = [name for name in data.target if name not in schema] if data.unlabelled else []
+    return pl.Schema({**schema, **dict.fromkeys(lacking, pl.Null())})
+
+
+def _with_nulls(frames: Iterator[pl.DataFrame], names: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Add columns of nulls."""
+    nulls = [pl.lit(None, pl.Float32).alias(name) for name in names]
+    return (frame.with_columns(nulls) for frame in frames) if names else frames
+
+
+def _answers(frames: Iterator[pl.DataFrame], data: DataSettings) -> Iterator[pl.DataFrame]:
+    """Put codes for labels, and the cap for responses that are larger."""
+    task = data.task
+    if task.kind == "classification":
+        return coded(frames, data.target[0], task.classes or [])
+    if task.cap is None:
+        return frames
+    capped = [pl.col(name).clip(upper_bound=task.cap) for name in data.target]
+    return (frame.with_columns(capped) for frame in frames)
 
 
 @dataclass
@@ -223,6 +257,8 @@ def _without_sentinels(
     if not data.sentinels:
         yield from frames
         return
+    if data.task.kind == "classification":  # a code is no number that was found
+        names = [name for name in names if name not in data.target]
     for frame in frames:
         hits = frame.select(
             pl.col(name).cast(pl.Float64).is_in(data.sentinels).fill_null(value=False)
