@@ -33,7 +33,40 @@ SPECS = {
         lstm_chain(4, 1, 0.0, "sequence"),
         HeadSpec("point", 4, (), 0),
     ),
+    "gaussian": NetworkSpec(
+        FeatureSpec(CHANNELS, ("hour",), 24.0, 3, 0, (CATEGORIES,)),
+        lstm_chain(4, 1, 0.0, "sequence"),
+        HeadSpec("gaussian", 2, (0.1, 0.5, 0.9), 3),
+    ),
 }
+
+MORE_SPECS = {
+    "student_t": NetworkSpec(
+        FeatureSpec(CHANNELS, ("hour",), 24.0, 0, 0, (CATEGORIES,)),
+        lstm_chain(4, 1, 0.0, "sequence"),
+        HeadSpec("student_t", 2, (0.1, 0.5, 0.9), 0),
+    ),
+    "counts": NetworkSpec(
+        FeatureSpec(CHANNELS, ("hour",), 24.0, 2, 0, (CATEGORIES,)),
+        lstm_chain(4, 1, 0.0, "sequence"),
+        HeadSpec("negative_binomial", 2, (0.1, 0.5, 0.9), 2),
+    ),
+}
+"""Networks whose quantiles take many more operations: few suites run over them."""
+
+SUPERVISED_SPECS = {
+    "responses": NetworkSpec(
+        FeatureSpec(CHANNELS, ("hour",), 24.0, 0, 0, (CATEGORIES,)),
+        lstm_chain(4, 1, 0.0, "sequence"),
+        HeadSpec("responses", 1, (), 0, 2),
+    ),
+    "classes": NetworkSpec(
+        FeatureSpec(CHANNELS, ("hour",), 24.0, 0, 0, (CATEGORIES,)),
+        lstm_chain(4, 1, 0.0, "sequence"),
+        HeadSpec("classes", 1, (), 0, 3),
+    ),
+}
+"""Networks that say what the target is now."""
 
 specs = st.builds(
     NetworkSpec,
@@ -59,6 +92,19 @@ specs = st.builds(
         st.integers(1, 99),
         st.lists(st.floats(0.01, 0.99)).map(tuple),
         st.integers(0, 500),
+    )
+    | st.builds(
+        HeadSpec,
+        st.sampled_from(["gaussian", "student_t", "negative_binomial"]),
+        st.integers(1, 99),
+        st.lists(st.floats(0.01, 0.99), min_size=1).map(tuple),
+        st.integers(0, 500),
+    )
+    | st.builds(
+        HeadSpec,
+        st.sampled_from(["responses", "classes"]),
+        st.just(1),
+        outputs=st.integers(2, 99),
     ),
 )
 """Specs that are right, of any size."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from forecastd.features.encoder import Encoded, Encoder, EncoderState, Inputs
 from forecastd.features.scaling import ScaleState
 from forecastd.network.graph import LayerGraph, States
-from forecastd.network.heads import HEADS
+from forecastd.network.heads import Head, head_of
 from forecastd.network.layers.contract import LayerState, Signal
 from forecastd.network.shapes import weight_shapes, wiring_of
 from forecastd.network.spec import NetworkSpec
@@ -32,15 +32,21 @@ class NetworkState(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """values [B, T', horizon, Q] scaled; location and spread [B, T'] float64 undo the scaling.
+    """What a network says at T' steps of B series.
 
-    raw [B, T', horizon, P]: what the head gave and the loss takes.
+    raw [B, T', horizon, P]: what the head gave and the loss takes. location and spread [B, T']
+    float64 undo the scaling; they are 0 and 1 where the head says it in the units of the data.
     """
 
-    values: Tensor
+    raw: Tensor
     location: Tensor
     spread: Tensor
-    raw: Tensor
+    head: Head
+
+    @property
+    def values(self) -> Tensor:
+        """The numbers [B, T', horizon, Q], scaled, made of `raw`."""
+        return self.head.forecast(self.raw)
 
     def unscaled(self) -> Tensor:
         """Return the forecast in the units of the data, float64."""
@@ -56,7 +62,7 @@ class ForecastNetwork(nn.Module):
         self.spec = spec
         self.encoder = Encoder(spec.features)
         self.layers = LayerGraph(wiring_of(spec))
-        self.head = HEADS[spec.head.kind](self.layers.wiring.output.width, spec.head)
+        self.head = head_of(self.layers.wiring, spec.head)
         with torch.no_grad():
             self._tells = self.layers.recall(self.layers.initial_state(1)) is not None
 
@@ -139,10 +145,10 @@ class ForecastNetwork(nn.Module):
         lags = None
         if self.spec.head.lags:
             lags = self._lags(encoded, (rows, at), location, spread)
-        raw = self.head(ys.flatten(2), lags)
-        if self.head.supervised:
+        raw = self.head.placed(self.head(ys.flatten(2), lags), location, spread)
+        if self.head.supervised or self.head.in_units:
             location, spread = torch.zeros_like(location), torch.ones_like(spread)
-        return Forecast(self.head.forecast(raw), location, spread, raw)
+        return Forecast(raw, location, spread, self.head)
 
     def _lags(
         self, encoded: Encoded, at: tuple[Tensor, Tensor], location: Tensor, spread: Tensor

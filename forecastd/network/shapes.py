@@ -13,6 +13,7 @@ from collections.abc import Callable
 from forecastd.errors import ArtifactError
 from forecastd.features.spec import PARTS, SCALINGS
 from forecastd.network.kinds.contract import NUMBER_MAX, Shape, Shapes
+from forecastd.network.outputs import DISTRIBUTIONS, SUPERVISED
 from forecastd.network.spec import HeadSpec, NetworkSpec
 from forecastd.network.wiring import Wiring, wire
 
@@ -35,7 +36,7 @@ def weight_shapes(spec: NetworkSpec) -> Shapes:
     if spec.head.kind not in HEADS:
         message = f"the head has the unknown kind {spec.head.kind!r}"
         raise ArtifactError(message, hint=f"known: {', '.join(HEADS)}")
-    _require_head(spec.head)
+    _require_head(spec.head, wiring.output.width)
     head = HEADS[spec.head.kind](wiring.output.width, spec.head)
     return shapes | {f"head.{name}": shape for name, shape in head.items()}
 
@@ -66,24 +67,71 @@ def _encoder(spec: NetworkSpec) -> Shapes:
     return shapes
 
 
-def _require_head(head: HeadSpec) -> None:
+def _require_head(head: HeadSpec, width: int) -> None:
     _whole("horizon", head.horizon, 1)
     _whole("lags", head.lags, 0)
     numbers = all(_is_number(quantile) for quantile in head.quantiles)
     _require(numbers, f"quantiles are not numbers: {head.quantiles!r}")
+    if head.kind in DISTRIBUTIONS:
+        inside = all(0 < quantile < 1 for quantile in head.quantiles) and head.quantiles
+        _require(bool(inside), f"quantiles are not between 0 and 1: {head.quantiles!r}")
+    if head.kind in SUPERVISED:
+        _whole("outputs", head.outputs, 1 if head.kind == "responses" else 2)
+        plain = head.horizon == 1 and not head.quantiles and not head.lags
+        _require(plain, f"horizon, quantiles and lags are none of the head {head.kind!r}")
+    _require(isinstance(head.linear, bool), f"linear is not true or false: {head.linear!r}")
+    if not head.linear:
+        wanted = {"point": head.horizon}.get(head.kind, head.outputs)
+        mapped = head.kind == "point" or head.kind in SUPERVISED
+        _require(mapped, f"linear cannot be false for the head {head.kind!r}")
+        fits = f"linear is false, and the last layer gives {width} numbers where {wanted} are taken"
+        _require(width == wanted, fits)
+
+
+def _linear(name: str, rows: int, width: int) -> Shapes:
+    return {f"{name}.weight": (rows, width), f"{name}.bias": (rows,)}
 
 
 def _point(width: int, spec: HeadSpec) -> Shapes:
-    shapes: Shapes = {"centre.weight": (spec.horizon, width), "centre.bias": (spec.horizon,)}
+    shapes = _linear("centre", spec.horizon, width) if spec.linear else {}
     return shapes | ({"highway.weight": (spec.horizon, spec.lags)} if spec.lags else {})
 
 
 def _quantile(width: int, spec: HeadSpec) -> Shapes:
     rows = spec.horizon * sum(quantile != 0.5 for quantile in spec.quantiles)
-    return _point(width, spec) | {"steps.weight": (rows, width), "steps.bias": (rows,)}
+    return _point(width, spec) | _linear("steps", rows, width)
 
 
-HEADS: dict[str, Callable[[int, HeadSpec], Shapes]] = {"point": _point, "quantile": _quantile}
+def _gaussian(width: int, spec: HeadSpec) -> Shapes:
+    return _point(width, spec) | _linear("scale", spec.horizon, width)
+
+
+def _student(width: int, spec: HeadSpec) -> Shapes:
+    return _gaussian(width, spec) | _linear("freedom", spec.horizon, width)
+
+
+def _counts(width: int, spec: HeadSpec) -> Shapes:
+    return _point(width, spec) | _linear("dispersion", spec.horizon, width)
+
+
+def _responses(width: int, spec: HeadSpec) -> Shapes:
+    shapes: Shapes = {name: (spec.outputs,) for name in ("location", "spread")}
+    return shapes | (_linear("responses", spec.outputs, width) if spec.linear else {})
+
+
+def _classes(width: int, spec: HeadSpec) -> Shapes:
+    return _linear("scores", spec.outputs, width) if spec.linear else {}
+
+
+HEADS: dict[str, Callable[[int, HeadSpec], Shapes]] = {
+    "point": _point,
+    "quantile": _quantile,
+    "gaussian": _gaussian,
+    "student_t": _student,
+    "negative_binomial": _counts,
+    "responses": _responses,
+    "classes": _classes,
+}
 """Kind: the shapes for the width of the last layer."""
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import SPECS, MORE_SPECS, SUPERVISED_SPECS, cut, inputs, network
+from networks import MORE_SPECS, SPECS, SUPERVISED_SPECS, cut, inputs, network
 from torch import Tensor
 
 from forecastd.features.encoder import Inputs
