@@ -88,9 +88,8 @@ def _packed(weights: dict[str, FloatArray], layer: LayerSpec) -> PackedLayer:
 def _packed_linear(weight: FloatArray, bias: FloatArray, dilation: int) -> PackedLayer:
     """Pack a map [outputs, inputs], or a convolution [outputs, inputs, taps], oldest tap first."""
     taps = weight.shape[2] - 1 if weight.ndim == 3 else 0
-    flat = (
-        weight.swapaxes(1, -1).reshape(len(weight), -1) if taps else weight.reshape(len(weight), -1)
-    )
+    by_tap = weight.swapaxes(1, 2) if weight.ndim == 3 else weight
+    flat = by_tap.reshape(len(weight), -1)
     panels = panels_of(flat)
     whole = np.pad(bias, (0, panels.shape[0] * PANEL - len(bias)))
     recurrent = flat.shape[1] // (taps + 1) * taps
