@@ -79,6 +79,20 @@ class Wiring:
                 needed[source] = max(needed.get(source, 1), steps)
         return needed.get(Port(INPUT), 1)
 
+    @property
+    def uneven(self) -> str | None:
+        """The layer from which on the output has other steps than what enters; None if the same.
+
+        None as well where the output is one value for the whole sequence.
+        """
+        blamed: dict[Port, str | None] = {Port(INPUT): None}
+        for node in self.nodes:
+            before = next(filter(None, (blamed[port] for port in node.inputs.values())), None)
+            own = before if node.facts.keeps_length else (before or node.name)
+            for port, shape in node.facts.outputs.items():
+                blamed[Port(node.name, port)] = own if shape.time else None
+        return blamed[Port(self.last)]
+
     def needs_future(self) -> str | None:
         """Return why the network cannot follow a stream, naming the layer; None if it can."""
         for node in self.nodes:
@@ -112,6 +126,22 @@ def wire(layers: Sequence[LayerSpec], entering: Shape) -> Wiring:
         message = f"layer {last!r} ({layers[-1].kind}) is the last and gives what is still folded"
         raise SpecError(message, hint="put an unfolding layer after it", layer=last)
     return Wiring(tuple(nodes), last, shapes[Port(last)])
+
+
+def wire_network(layers: Sequence[LayerSpec], entering: Shape) -> Wiring:
+    """Connect the layers of a whole network: one output for each step that enters, or for all.
+
+    Raises SpecError as `wire` does, and where there are other steps in the end.
+    """
+    wiring = wire(layers, entering)
+    if name := wiring.uneven:
+        kind = next(node.kind for node in wiring.nodes if node.name == name)
+        message = f"layer {name!r} ({kind}) gives other steps than enter, and so does the network"
+        hint = (
+            'use stride 1 with padding "same" or "causal", or a layer that gives one value in all'
+        )
+        raise SpecError(message, hint=hint, layer=name)
+    return wiring
 
 
 def _require_names(layers: Sequence[LayerSpec]) -> None:

@@ -21,7 +21,7 @@ from forecastd.network.kinds.contract import OUT, Shape
 from forecastd.network.kinds.windows import Window
 from forecastd.network.layers.contract import Layer
 from forecastd.network.spec import LayerSpec
-from forecastd.network.wiring import Wiring, wire
+from forecastd.network.wiring import Wiring, wire, wire_network
 
 FILLS = {
     "symmetric-include-edge": {"mode": "symmetric"},
@@ -308,3 +308,26 @@ def test_what_does_not_fit_is_one_sentence_that_names_the_layer(
         wiring(kind, sizes, **options)
     assert "'only'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "blamed"),
+    [
+        (["conv1d"], "conv1d_0"),
+        (["relu", "conv1d", "conv1d", "relu"], "conv1d_1"),
+        (["conv1d", "sequence_last"], None),
+        (["conv1d", "global_max_pooling1d", "relu"], None),
+        (["relu", "relu"], None),
+    ],
+    ids=str,
+)
+def test_a_network_gives_an_output_for_each_step_or_one_in_all(
+    kinds: list[str], blamed: str | None
+) -> None:
+    options = {"conv1d": {"filters": 2, "size": 2}}
+    layers = [LayerSpec(f"{kind}_{n}", kind, options.get(kind, {})) for n, kind in enumerate(kinds)]
+    if blamed is None:
+        assert wire_network(layers, Shape((2,))) == wire(layers, Shape((2,)))
+        return
+    with pytest.raises(SpecError, match=f"'{blamed}' .conv1d. gives other steps than enter"):
+        wire_network(layers, Shape((2,)))
