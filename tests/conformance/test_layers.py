@@ -111,6 +111,7 @@ def test_torch_has_the_shapes_that_the_kind_says(example: Example) -> None:
         assert facts.outputs.keys() == {p.port for p in signals if p.layer == node.name}
 
 
+@pytest.mark.trap(21)
 @every
 def test_a_kind_says_in_words_why_it_cannot_be_streamed(example: Example) -> None:
     for node in graph_of(example, torch.float32).wiring.nodes:
@@ -118,10 +119,12 @@ def test_a_kind_says_in_words_why_it_cannot_be_streamed(example: Example) -> Non
         assert reason is None or (len(reason.split()) > 2 and not reason.endswith("."))
 
 
+@pytest.mark.shows("S49", "S58", "S91")
+@pytest.mark.trap(20, 22)
 @dtypes
 @every
 @given(lengths=cuts, seed=st.integers(0, 1000))
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_unroll_is_step_repeated(
     example: Example, dtype: torch.dtype, lengths: list[int], seed: int
 ) -> None:
@@ -148,10 +151,12 @@ def test_unroll_is_step_repeated(
         same_states(states, last, dtype)
 
 
+@pytest.mark.shows("S116")
+@pytest.mark.trap(9, 11, 18)
 @dtypes
 @every
 @given(st.data())
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_padding_is_never_seen(example: Example, dtype: torch.dtype, data: st.DataObject) -> None:
     graph = graph_of(example, dtype)
     least = graph.wiring.min_length
