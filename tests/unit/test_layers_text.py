@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -140,3 +142,15 @@ def test_codes_come_one_at_each_step(kind: str) -> None:
     options = {"dimension": 2, "words": 3} if kind == "word_embedding" else {}
     with pytest.raises(SpecError, match="one code at each step"):
         wire([LayerSpec("text", kind, options)], Shape((2,)))
+
+
+@pytest.mark.shows("S115")
+def test_the_alphabet_of_the_guide_has_the_codes_it_tells() -> None:
+    page = (Path(__file__).parents[2] / "docs/guides/layers.md").read_text(encoding="utf-8")
+    block = next(block for block in page.split("```") if 'type = "characters"' in block)
+    [table] = tomllib.loads(block.removeprefix("toml"))["network"]["layers"]
+    kind = table.pop("type")
+    made = layer(kind, 1, **table)
+    assert made.facts.outputs[OUT] == Shape((7,))
+    codes = unrolled(made, points("xy09abcXY?")).argmax(-1) + 1
+    assert codes.tolist() == [1, 2, 3, 3, 4, 5, 6, 1, 1, 7]
