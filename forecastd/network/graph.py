@@ -59,8 +59,8 @@ class LayerGraph(nn.ModuleDict):
     def unroll(self, xs: Signal, states: States, at: Tensor | None = None) -> tuple[Signal, States]:
         """Advance by T observations.
 
-        at: the steps [T'] whose outputs are wanted; all if None. What gives one value for the
-        whole sequence gives that one whatever `at` says.
+        at: the steps [T'] whose outputs are wanted, in order; all if None. What gives one value for
+        the whole sequence gives that one whatever `at` says.
         """
         signals, after = self._run(slice(self.cut), {Port(INPUT): xs}, states)
         if at is not None:
@@ -96,5 +96,9 @@ class LayerGraph(nn.ModuleDict):
 
 
 def _chosen(signal: Signal, at: Tensor, steps: int) -> Signal:
-    """Return some steps of a signal that still has all of them."""
-    return Signal(signal.values[:, at]) if signal.values.shape[1] == steps else signal
+    """Return some steps of a signal that still has all of them, in order; padding stays padding."""
+    values, lengths = signal
+    if values.shape[1] != steps:
+        return signal
+    real = None if lengths is None else (at < lengths[:, None]).sum(1)
+    return Signal(values[:, at], real)

@@ -98,6 +98,8 @@ def test_torch_has_the_shapes_that_the_kind_says(example: Example) -> None:
         layer, facts = graph.layer(node.name), node.facts
         found = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
         assert found == dict(facts.weights)
+        learned = {name for name, one in layer.named_parameters() if one.requires_grad}
+        assert facts.weights.keys() - learned == facts.fixed
         remembered = {name: tuple(t.shape[1:]) for name, t in state._asdict().items()}  # type: ignore[attr-defined]
         assert remembered == dict(facts.state)
         assert all(len(tensor) == rows for tensor in state)

@@ -140,3 +140,19 @@ def test_a_state_that_does_not_fit_is_one_sentence(
     with pytest.raises(SpecError, match=reason) as caught:
         wire(layers, Shape((WIDTH,)))
     assert "'second'" in str(caught.value)
+
+
+@pytest.mark.trap(18)
+def test_chosen_steps_that_are_padding_stay_padding() -> None:
+    layers = [LayerSpec("one", "gru", {"hidden": 2}), LayerSpec("two", "batch_norm")]
+    graph = LayerGraph(wire(layers, Shape((WIDTH,)))).double().train()
+    xs, lengths, at = numbers(3, 6), torch.tensor([6, 3, 1]), torch.tensor([0, 2, 4])
+    with torch.no_grad():
+        signal, _ = graph.unroll(Signal(xs, lengths), graph.initial_state(3), at)
+        assert signal.lengths.tolist() == [3, 2, 1]
+        every, _ = graph.layer("one").unroll(xs, graph.layer("one").initial_state(3), lengths)
+        real = torch.cat(
+            [every[row, [t for t in (0, 2, 4) if t < n]] for row, n in enumerate([6, 3, 1])]
+        )
+        scaled = (real - real.mean(0)) / (real.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(signal.values[0], scaled[:3], rtol=1e-9, atol=1e-9)
