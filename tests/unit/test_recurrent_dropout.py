@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 import torch
+from models import model, stored, waves
 from networks import inputs, layer, network
 from torch import Tensor
 from torch.nn import functional
 
+from forecastd.data.lanes import Shape, pieces_of, sweep_plan, walk
 from forecastd.features.spec import FeatureSpec
 from forecastd.network.layers.contract import Layer, LayerState
 from forecastd.network.model import detach, flatten, unflatten
 from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
+from forecastd.network.walker import Walker
 
 WIDTH, HIDDEN, ROWS, STEPS = 3, 4, 5, 6
 LASTING = {"variational_input": 0.4, "variational_state": 0.4}
@@ -234,6 +240,30 @@ def test_masks_of_a_network_travel_with_the_states_of_its_series() -> None:
     begun = unflatten(mixed, net.initial_state(1), names)
     _, after = net.unroll(x, begun)
     assert torch.equal(after.layers[0].input_mask, mixed["layers.first.input_mask"])
+
+
+@pytest.mark.shows("S49")
+@pytest.mark.trap(38)
+def test_a_lane_keeps_its_masks_until_it_begins_anew(tmp_path: Path) -> None:
+    store = stored(tmp_path, waves({"a": 40, "b": 12, "c": 27}))
+    options = {"hidden": 4, "dropout": LASTING}
+    trained = model()
+    spec = dataclasses.replace(trained.spec, layers=(LayerSpec("only", "lstm", options),))
+    net = network(spec, torch.float32).train()
+    walker = Walker(net, trained.clocks, trained.vocabulary.encode(store.keys))
+    ends = store.offsets[1:]
+    plan = sweep_plan(pieces_of(store, store.offsets[:-1], ends, ends), 2)
+    before, begun = None, 0
+    for chunk in walk(store, plan, Shape(5, 5, 0)):
+        forecast = walker.unroll(chunk)
+        assert forecast.values.isfinite().all()
+        state = walker.state.layers[0]
+        masks = torch.cat([state.input_mask[:, 0], state.state_mask[:, 0]], 1)
+        for lane, fresh in enumerate(chunk.fresh.tolist()):
+            assert fresh or torch.equal(masks[lane], before[lane])
+            begun += fresh and before is not None and not torch.equal(masks[lane], before[lane])
+        before = masks
+    assert begun > 0
 
 
 @pytest.mark.shows("S102")

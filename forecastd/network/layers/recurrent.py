@@ -59,7 +59,8 @@ class RecurrentLayer(Layer):
 
     def recall(self, state: LayerState) -> Tensor:
         """Return the hidden state."""
-        return self._ready(state).hidden
+        hidden: Tensor = state[0]
+        return hidden
 
     def step_ports(
         self, inputs: Mapping[str, Tensor], state: LayerState
