@@ -29,6 +29,8 @@ def config(path: Path, **changes: Any) -> TrainConfig:
     }
     for table, values in changes.items():
         tables[table] = {**tables.get(table, {}), **values}
+    if isinstance(tables["network"].get("layers"), list):  # it says the units of each layer
+        tables["network"].pop("hidden", None)
     return TrainConfig.model_validate(tables)
 
 

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -22,7 +22,7 @@ from forecastd.network.kinds import KINDS
 from forecastd.network.kinds.contract import Shape
 from forecastd.network.kinds.entering import SEQUENCE_INPUT, SequenceInputOptions
 from forecastd.network.spec import LayerSpec
-from forecastd.network.wiring import INPUT, Wiring, options_of, problem_in, wire
+from forecastd.network.wiring import INPUT, Wiring, options_of, problem_in, wire_network
 from forecastd.network_settings import LayerSettings, NetworkSettings
 
 EMBEDDING = 4
@@ -45,6 +45,14 @@ class Known:
     half_life: float = 12.0
     lags: int = 0
     vocabulary: tuple[int, ...] = ()
+
+
+class Draft(NamedTuple):
+    """A network before the data are known: the clocks among its features may be a guess."""
+
+    features: FeatureSpec
+    layers: tuple[LayerSpec, ...]
+    wiring: Wiring
 
 
 def layers_of(settings: NetworkSettings) -> tuple[LayerSpec, ...]:
@@ -144,13 +152,12 @@ def scaling_of(config: TrainConfig) -> str:
 
 def wiring_with(layers: Sequence[LayerSpec], features: FeatureSpec) -> Wiring:
     """Return how layers are connected behind some features. Raises SpecError."""
-    return wire(layers, Shape(features.sizes))
+    return wire_network(layers, Shape(features.sizes))
 
 
-def check_network(config: TrainConfig) -> Wiring:
+def check_network(config: TrainConfig) -> Draft:
     """Check the network with what is known before the data are read.
 
-    Returns how it is connected, with a guess at the clocks where they follow from the data.
     Raises SpecError, one sentence that names the layer, or ConfigError.
     """
     layers = layers_of(config.network)
@@ -162,7 +169,7 @@ def check_network(config: TrainConfig) -> Wiring:
             problem = problem or error
         else:
             _require_chunks(config, wiring)
-            return wiring
+            return Draft(features, layers, wiring)
     assert problem is not None  # there is one possibility at least
     raise problem
 
@@ -181,7 +188,7 @@ def possible_features(config: TrainConfig) -> list[FeatureSpec]:
     return list(dict.fromkeys(found))
 
 
-def check_located(loaded: Loaded[TrainConfig]) -> Wiring:
+def check_located(loaded: Loaded[TrainConfig]) -> Draft:
     """Check the network as `check_network`; a problem begins with the place of its table."""
     config = loaded.settings
     try:

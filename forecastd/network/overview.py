@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from forecastd.errors import UserError
 from forecastd.network.kinds import KINDS
-from forecastd.network.kinds.about import ABOUT, MEANINGS
+from forecastd.network.kinds.about import ABOUT, MEANINGS, PORTS
 from forecastd.network.kinds.contract import Options, Shape
 from forecastd.network.kinds.entering import SEQUENCE_INPUT, SequenceInputOptions
 from forecastd.network.spec import LayerSpec
@@ -25,8 +25,9 @@ from forecastd.network.wiring import Node, Wiring
 class Row:
     """One layer of a network.
 
-    parameters: numbers that are learned. state: numbers that a series remembers. reason: why it
-    cannot be stepped as observations arrive; None where it can.
+    arrays: shapes of its weights by name. parameters: how many numbers of them are learned. state:
+    numbers that a series remembers. reason: why it cannot be stepped as observations arrive; None
+    where it can.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Row:
     options: dict[str, Any]
     inputs: dict[str, str]
     outputs: dict[str, Shape]
+    arrays: dict[str, tuple[int, ...]]
     parameters: int
     state: int
     reason: str | None
@@ -50,6 +52,7 @@ class Row:
             "options": self.options,
             "inputs": self.inputs,
             "outputs": outputs,
+            "arrays": {name: list(shape) for name, shape in self.arrays.items()},
             "parameters": self.parameters,
             "state": self.state,
             "streamable": self.reason is None,
@@ -98,13 +101,53 @@ def about(kind: str) -> str:
     return ABOUT.get(kind, "")
 
 
+def reference_page() -> str:
+    """Return the page docs/reference/layers.md: every kind with its options, as Markdown."""
+    lines = [
+        "# Layers",
+        "",
+        "What a table `[[network.layers]]` may be ([guide](../guides/networks.md)): its `type`,",
+        "and the options of that type. `forecast layers TYPE` prints the same, and",
+        "`forecast layers --markdown` writes this page.",
+    ]
+    for kind in kinds():
+        lines += ["", f"## {kind}", "", f"{_sentence(about(kind))}{_ports_of(kind)}"]
+        if rows := options_table(kind):
+            lines += ["", "| option | values | default | meaning |", "|---|---|---|---|"]
+            for row in rows:
+                cells = (f"`{row.name}`", row.values, row.default, row.meaning)
+                lines.append(f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+_BAR = r"\|"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _ports_of(kind: str) -> str:
+    """Say what can be connected to a kind of layer, where that is more than one input."""
+    if kind in KINDS and KINDS[kind].any_number:
+        return " Takes any number of inputs, in the order of the list."
+    return PORTS.get(kind, "")
+
+
 def _row(node: Node, options: dict[str, Any]) -> Row:
     facts = node.facts
     inputs = {port: str(source) for port, source in node.inputs.items()}
     state = sum(math.prod(shape) for shape in facts.state.values())
-    numbers = facts.parameters, state
     return Row(
-        node.name, node.kind, options, inputs, facts.outputs, *numbers, reason=facts.needs_future
+        name=node.name,
+        kind=node.kind,
+        options=options,
+        inputs=inputs,
+        outputs=facts.outputs,
+        arrays=dict(facts.weights),
+        parameters=facts.parameters,
+        state=state,
+        reason=facts.needs_future,
     )
 
 

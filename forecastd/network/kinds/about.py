@@ -32,6 +32,19 @@ ABOUT = {
 }
 """By kind, what it does."""
 
+_CELL = (
+    " With `state_inputs` the inputs are in, hidden and cell; with `state_outputs` the outputs are"
+    " out, hidden and cell."
+)
+PORTS = {
+    "lstm": _CELL,
+    "peephole_lstm": _CELL,
+    "projected_lstm": _CELL,
+    "gru": " With `state_inputs` the inputs are in and hidden; outputs alike with `state_outputs`.",
+    "folding": " Outputs: out and mini_batch_size.",
+    "unfolding": " Inputs: in and mini_batch_size, both to be connected.",
+}
+"""By kind, what ports it has where these are more than in and out."""
 MEANINGS = {
     "hidden": "units: numbers that it gives and remembers",
     "output": "each step, or the last real step of the whole sequence",

@@ -37,7 +37,7 @@ class SequenceInputOptions(Options):
         "none", "zerocenter", "zscore", "rescale-symmetric", "rescale-zero-one"
     ] = Field(
         "none",
-        description="less the mean, that over the deviation, to -1...1, to 0...1",
+        description="less the mean; that over the deviation; the range to -1...1 or 0...1",
     )
     dimension: Literal["auto", "channel", "element", "all"] = Field(
         "auto", description="what has one scale; auto: that of the given numbers, else a channel"
