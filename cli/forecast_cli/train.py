@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,14 @@ if TYPE_CHECKING:  # help does not need it
     from forecastd.data.preparing import Preparing
     from forecastd.training.run import Prepared, Run
     from forecastd.training.trainer import Report
+
+ENDINGS = {
+    "patience": "ended early: validations gained nothing for as long as train.patience allows",
+    "loss": "ended early: the loss fell below train.loss_threshold",
+    "converged": "ended early: no step leads further down",
+    "diverged": "ended early: the loss was not a number; try a lower train.lr or train.clip",
+}
+"""What is said where a training ended before its epochs or iterations were over."""
 
 
 def train(
@@ -53,14 +61,17 @@ def train(
     metrics, shares = run.artifact.metrics, shares_of(run.outcome)
     result = {"run": run.folder, "model": run.folder / "model", "metrics": metrics}
     if as_json:
-        result |= {"finished": run.outcome.finished, "digest": run.artifact.digest}
+        result |= {
+            "finished": run.outcome.finished,
+            "ended": run.outcome.ended,
+            "digest": run.artifact.digest,
+        }
         print_json(result | shares)
     else:
-        note(
-            f"{_best(metrics)}; {metrics['epochs']} epochs in {metrics['seconds']} s; loader "
-            f"{shares['loader_share']:.1%} of step time, padding {shares['padding_share']:.1%}"
-        )
+        note(_closing(metrics, shares))
         print(run.folder / "model")
+    if run.outcome.ended in ENDINGS:
+        note(ENDINGS[run.outcome.ended])
     if interrupted:
         note(f"interrupted; go on with: forecast train --resume {run.folder}")
         raise typer.Exit(130 if interrupted == signal.SIGINT else 143)
@@ -99,8 +110,18 @@ def _opening(prepared: Prepared) -> str:
         f"{spec.features.lags} lags\n"
         f"{'; '.join(material.words())}\n"
         f"{weights:,} weights on {prepared.trainer.network.device}; {pace.epochs} epochs of "
-        f"{pace.lanes} lanes, {pace.shape.sequence} steps at a time"
+        f"{_batches(prepared)}"
     )
+
+
+def _batches(prepared: Prepared) -> str:
+    """Say what a step of the solver sees."""
+    pace = prepared.task.pace
+    if pace.batching is None:
+        return f"{pace.lanes} lanes, {pace.shape.sequence} steps at a time"
+    length = pace.batching.length
+    steps = f"{length} steps at a time" if isinstance(length, int) else f"as long as the {length}"
+    return f"mini-batches of {pace.lanes} series, {steps}"
 
 
 def _train(prepared: Prepared) -> tuple[Run, int]:
@@ -115,6 +136,7 @@ def _train(prepared: Prepared) -> tuple[Run, int]:
             raise KeyboardInterrupt
         caught.append(number)
 
+    every = prepared.task.config.train.report_every
     before = {name: signal.signal(name, remember) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         with progress("training", prepared.task.pace.epochs) as bar:
@@ -122,11 +144,9 @@ def _train(prepared: Prepared) -> tuple[Run, int]:
             def show(news: Report) -> None:
                 if news.epoch_ended:
                     bar.advance(1, f"loss {news.loss:.4f}")
-                if news.valid is not None:
-                    bar.line(
-                        f"epoch {news.epoch}/{news.epochs}  step {news.step}  "
-                        f"loss {news.loss:.4f}  valid {news.valid:.4f}  {news.seconds:.1f} s"
-                    )
+                due = not news.epoch_ended and every is not None and news.step % every == 0
+                if news.valid is not None or due:
+                    bar.line(_line(news))
 
             return fit(prepared, show, lambda: bool(caught)), (caught or [0])[0]
     finally:
@@ -134,9 +154,27 @@ def _train(prepared: Prepared) -> tuple[Run, int]:
             signal.signal(name, handler)
 
 
+def _line(news: Report) -> str:
+    """Return epoch, step, losses, learning rate and time as one line."""
+    valid = "" if news.valid is None else f"  valid {news.valid:.4f}"
+    return (
+        f"epoch {news.epoch}/{news.epochs}  step {news.step}  loss {news.loss:.4f}{valid}  "
+        f"lr {news.rate:.3g}  {news.seconds:.1f} s"
+    )
+
+
+def _closing(metrics: dict[str, Any], shares: dict[str, float]) -> str:
+    return (
+        f"{_best(metrics)}; {metrics['epochs']} epochs in {metrics['seconds']} s; loader "
+        f"{shares['loader_share']:.1%} of step time, padding {shares['padding_share']:.1%}"
+    )
+
+
 def _best(metrics: dict[str, object]) -> str:
     if "valid_loss" not in metrics:
         return "the weights are the newest: nothing was validated"
+    if "best_epoch" not in metrics:
+        return f"the weights are the newest, with loss {metrics['valid_loss']:.4f} in validation"
     return f"the weights are those of epoch {metrics['best_epoch']}"
 
 

@@ -11,21 +11,27 @@ from numpy.typing import NDArray
 
 from forecastd.config import TrainConfig
 from forecastd.data.lanes import Pieces, Plan, Shape, lane_plan, pieces_of, window_plan
+from forecastd.data.sequences import Batching, sequence_plan
 from forecastd.data.split import Parts
 from forecastd.data.statistics import DoubleArray, Statistics
 from forecastd.data.store import Store
-from forecastd.errors import DataError
+from forecastd.errors import ConfigError, DataError
 from forecastd.features.defaults import default_clocks, default_half_life, default_lags
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.expand import Known, features_of, layers_of, least_steps, wiring_with
 from forecastd.network.outputs import head_of_task
+from forecastd.network.shapes import wiring_of
 from forecastd.network.spec import HeadSpec, NetworkSpec
+from forecastd.network.walker import needs_whole_series
 from forecastd.series import IntArray, Signature, quantiles_of
+from forecastd.train_settings import TrainSettings
 
 STEPS_WANTED = 600
 """Optimiser steps that the default number of epochs aims at."""
 LEAD_HALF_LIVES = 4
 VALIDATION_ROWS_MAX = 200_000
+WARMUP, LOSS_STRIDE = 24, 4
+"""Where the settings say nothing, and steps are forecast from in lanes or windows."""
 
 Planner = Callable[[Pieces, int, np.random.Generator, int], Plan]
 
@@ -117,7 +123,11 @@ class Material:
 
 @dataclass(frozen=True)
 class Pace:
-    """sequence, lanes: T and B of a chunk. warmup: steps without loss. epochs: passes."""
+    """How a training goes through its data.
+
+    sequence, lanes: T and B of a chunk. warmup: steps without loss. epochs: passes. validate_every:
+    epochs. loss_stride: every n-th step carries loss. batching: where whole sequences train.
+    """
 
     shape: Shape
     lanes: int
@@ -125,6 +135,8 @@ class Pace:
     epochs: int
     validate_every: int
     planner: Planner
+    loss_stride: int = LOSS_STRIDE
+    batching: Batching | None = None
 
 
 def require_trainable(material: Material) -> None:
@@ -135,6 +147,16 @@ def require_trainable(material: Material) -> None:
     if material.statistics.missing[0] == 1:
         message = f"the target {material.store.columns.target!r} has no value in the training part"
         raise DataError(message, hint="name another target in [data], or change [split]")
+
+
+def require_memory(config: TrainConfig, material: Material, memory_bytes: int) -> None:
+    """Raise ConfigError where lbfgs would go through more than fits in memory, again and again."""
+    rows = int(material.training_pieces().lengths.sum())
+    size = rows * material.store.values.shape[1] * material.store.values.itemsize
+    if config.train.solver == "lbfgs" and size > memory_bytes:
+        problem = "train.solver: lbfgs reads the whole training part for every step, and it has "
+        problem += f"{size:,} bytes, more than the {memory_bytes:,} of memory that may be used"
+        raise ConfigError([problem], hint="take another solver, or give more with --memory")
 
 
 def signature_of(config: TrainConfig, store: Store) -> Signature:
@@ -179,22 +201,58 @@ def network_spec(
 
 def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
     """Return sizes that fit the data: nothing longer than the series, enough steps in all."""
-    train = config.train
+    train, horizon = config.train, spec.head.horizon
     lengths = material.training_pieces().lengths
-    last_only = config.network.output == "last"
+    lead = max(spec.features.lags, round(LEAD_HALF_LIVES * spec.features.half_life))
+    if train.mode == "sequences":
+        how = _batching(train)
+        epochs = _epochs(train, sequence_plan(material.training_pieces(), how, train.seed).chunks)
+        return Pace(
+            shape=Shape(int(lengths.max()), horizon, 0),
+            lanes=min(train.batch, len(lengths)),
+            warmup=train.warmup or 0,
+            epochs=epochs,
+            validate_every=train.validate_every or max(1, epochs // 10),
+            planner=window_plan,
+            loss_stride=train.loss_stride or 1,
+            batching=how,
+        )
+    last_only = not wiring_of(spec).output.time
     longest = int(np.quantile(lengths, 0.5 if last_only else 0.9))
-    sequence = max(2, min(train.sequence, longest))
+    sequence = max(2, spec.features.min_length, min(train.sequence, longest))
     rows = int(lengths.sum())
     lanes = min(train.batch, max(1, rows // sequence))
-    steps = max(1, rows // (lanes * sequence))
-    epochs = train.epochs or max(2, -(-STEPS_WANTED // steps))
-    lead = max(spec.features.lags, round(LEAD_HALF_LIVES * spec.features.half_life))
-    windows = train.mode == "windows" or last_only
+    windows = train.mode == "windows" or last_only or needs_whole_series(spec)
+    warmup = WARMUP if train.warmup is None else train.warmup
+    epochs = _epochs(train, rows // (lanes * sequence))
+    all_steps = config.task.supervised or train.solver == "lbfgs"
     return Pace(
-        shape=Shape(sequence, config.network.horizon, lead, trim=windows),
+        shape=Shape(sequence, horizon, lead, trim=windows),
         lanes=lanes,
-        warmup=min(train.warmup, int(np.median(lengths)) // 4, sequence - 1),
+        warmup=min(warmup, int(np.median(lengths)) // 4, sequence - 1),
         epochs=epochs,
-        validate_every=max(1, epochs // 10),
+        validate_every=train.validate_every or max(1, epochs // 10),
         planner=window_plan if windows else lane_plan,
+        loss_stride=train.loss_stride or (1 if all_steps else LOSS_STRIDE),
+    )
+
+
+def _epochs(train: TrainSettings, steps: int) -> int:
+    """Return how many passes there are at most, each of so many steps of the solver."""
+    if train.solver == "lbfgs":  # an iteration sees all rows
+        return train.epochs or train.iterations_max or 1
+    return train.epochs or max(2, -(-STEPS_WANTED // max(1, steps)))
+
+
+def _batching(train: TrainSettings) -> Batching:
+    """Return how sequences become mini-batches."""
+    return Batching(
+        batch=train.batch,
+        length=train.sequence_length,
+        padding_value=train.padding_value,
+        direction=train.padding_direction,
+        shuffle=train.shuffle,
+        sort=train.sort,
+        masked=train.mask_padding,
+        drop_last=train.drop_last,
     )

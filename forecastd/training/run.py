@@ -2,9 +2,10 @@
 
 runs/2026-11-21T0741-1/
   config.json     the settings with every default filled in
-  metrics.jsonl   one line per epoch
-  model/          the artifact with the best weights
+  metrics.jsonl   one line per epoch, and per validation within one
+  model/          the artifact with the best weights, or the last
   last/           where an interrupted training goes on; removed when it is finished
+  checkpoints/    where it can go on as well, epoch by epoch; only if train.checkpoint_every is set
   result.json     what came out
 runs/store/       the prepared data, shared by the runs of the same input
 runs/latest       the newest run that saved a model
@@ -29,7 +30,7 @@ from forecastd import __version__, artifact
 from forecastd.artifact import Artifact, Example
 from forecastd.config import DataSettings, TrainConfig
 from forecastd.data.giving_back import give_back
-from forecastd.data.preparing import PREPARING, Preparing
+from forecastd.data.preparing import MEMORY_BYTES, PREPARING, Preparing
 from forecastd.data.split import settings_for_split, split, without_split_column
 from forecastd.data.split_files import held_out_files
 from forecastd.data.statistics import train_statistics
@@ -40,8 +41,16 @@ from forecastd.files import point_link, write_durably
 from forecastd.network.device import choose_device
 from forecastd.network.expand import check_network
 from forecastd.network.model import weights_of
-from forecastd.training.plan import Material, network_spec, pace_of, require_trainable, signature_of
-from forecastd.training.trainer import Outcome, Report, Task, Trainer
+from forecastd.training.passes import Task
+from forecastd.training.plan import (
+    Material,
+    network_spec,
+    pace_of,
+    require_memory,
+    require_trainable,
+    signature_of,
+)
+from forecastd.training.trainer import CHECKPOINTS, Listener, Outcome, Report, Trainer
 
 EXAMPLE_ROWS = 64
 
@@ -109,12 +118,17 @@ def start_run(config: TrainConfig, base: Path, runs: Path, how: Preparing = PREP
 
 
 def resume_run(folder: Path, how: Preparing = PREPARING) -> Prepared:
-    """Go on with an interrupted run. Raises UserError when that is not possible."""
-    folder = folder.resolve()
+    """Go on with an interrupted run, or from one of its checkpoints.
+
+    folder: of the run, or RUN/checkpoints/epoch-0003. Raises UserError when that is not possible.
+    """
+    folder, start = folder.resolve(), None
+    if folder.parent.name == CHECKPOINTS:
+        folder, start = folder.parents[1], folder
     config, base = read_config(folder)
     store, task = _task(config, base, folder.parent, how)
     trainer = Trainer(task, folder / "last")
-    trainer.resume()
+    trainer.resume(start)
     return Prepared(folder, base, store, task, trainer)
 
 
@@ -131,6 +145,7 @@ def _task(config: TrainConfig, base: Path, runs: Path, how: Preparing) -> tuple[
     clocks = partial(
         clock_columns, clocks=names, frequency=store.frequency, season=signature.season
     )
+    require_memory(config, material, how.memory_bytes or MEMORY_BYTES)
     pace = pace_of(config, spec, material)
     return store, Task(config, material, vocabulary, spec, pace, clocks)
 
@@ -154,33 +169,57 @@ def _material(config: TrainConfig, base: Path, stores: Path, how: Preparing) -> 
     return Material(store, parts, train_statistics(store, parts), valid_store)
 
 
-def train(prepared: Prepared, report: Callable[[Report], None], stop: Callable[[], bool]) -> Run:
-    """Train and save. Stopped early, the best weights so far are saved and `last/` says where."""
-    lines: list[str] = []
+def never() -> bool:
+    """Never stop a training."""
+    return False
 
-    def keep(news: Report) -> None:
-        if news.epoch_ended:
+
+def train(prepared: Prepared, report: Listener, stop: Callable[[], bool] = never) -> Run:
+    """Train and save.
+
+    report: called after each step, each epoch and each validation with what there is to tell; where
+    it returns True the training stops. stop: asked before each step. Stopped early, the best
+    weights so far are saved and `last/` says where to go on.
+    """
+    metrics, every = prepared.folder / "metrics.jsonl", prepared.task.config.train.checkpoint_every
+    lines = _lines_until(metrics, prepared.trainer.progress.steps)
+
+    def write() -> None:
+        write_durably(metrics, "".join(f"{line}\n" for line in lines).encode())
+
+    def keep(news: Report) -> bool | None:
+        if news.epoch_ended or news.valid is not None:
             line = {"epoch": news.epoch, "step": news.step, "loss": news.loss, "valid": news.valid}
-            lines.append(json.dumps(line | {"seconds": round(news.seconds, 3)}))
-        report(news)
+            lines.append(json.dumps(line | {"lr": news.rate, "seconds": round(news.seconds, 3)}))
+        if news.epoch_ended and every is not None and news.epoch % every == 0:
+            write()
+        return report(news)
 
-    metrics = prepared.folder / "metrics.jsonl"
-    earlier = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
     try:
         outcome = prepared.trainer.fit(keep, stop)
     finally:
-        content = "".join(f"{line}\n" for line in [*earlier, *lines])
-        write_durably(metrics, content.encode())
+        write()
     saved = artifact.save(
         prepared.folder / "model", _artifact(prepared, outcome), _example(prepared.task.material)
     )
-    result = {"finished": outcome.finished, "digest": saved.digest, "metrics": saved.metrics}
+    result = {
+        "finished": outcome.finished,
+        "ended": outcome.ended,
+        "digest": saved.digest,
+        "metrics": saved.metrics,
+    }
     result |= shares_of(outcome)
     write_durably(prepared.folder / "result.json", json.dumps(result, indent=2).encode())
     point_link(prepared.folder.parent / "latest", prepared.folder.name)
     if outcome.finished:
         shutil.rmtree(prepared.folder / "last", ignore_errors=True)
     return Run(prepared.folder, saved, outcome)
+
+
+def _lines_until(metrics: Path, steps: int) -> list[str]:
+    """Return the lines of an earlier part of the run, up to the step where it goes on."""
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+    return [line for line in lines if json.loads(line)["step"] <= steps]
 
 
 def shares_of(outcome: Outcome) -> dict[str, float]:
@@ -197,7 +236,9 @@ def _artifact(prepared: Prepared, outcome: Outcome) -> Artifact:
         "steps": progress.steps,
         "seconds": round(progress.seconds, 1),
     }
-    if np.isfinite(progress.best):
+    if task.config.train.keep == "last" and outcome.ended != "diverged":
+        metrics |= {} if progress.newest is None else {"valid_loss": progress.newest}
+    elif np.isfinite(progress.best):
         metrics |= {"best_epoch": progress.best_epoch + 1, "valid_loss": progress.best}
     return Artifact(
         signature=signature_of(task.config, store),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
+
+from forecastd.train_settings import TrainSettings
 
 
 class Rates(NamedTuple):
-    """The learning rate and Adam's first decay factor for one step."""
+    """The learning rate for one step, and the momentum where the schedule varies it."""
 
     lr: float
-    beta1: float
+    momentum: float | None = None
 
 
 def one_cycle(lr: float, done: float) -> Rates:
@@ -25,12 +28,22 @@ def one_cycle(lr: float, done: float) -> Rates:
     return Rates(lr * (1 - falling) + lr / 250_000 * falling, 0.85 + 0.10 * falling)
 
 
-def constant(lr: float, done: float) -> Rates:
-    """Return the same rates at any time."""
-    return Rates(lr, 0.9)
+def piecewise(lr: float, epoch: int, factor: float, period: int) -> Rates:
+    """Return the rates of an epoch, from 1: times `factor` after every `period` of them."""
+    return Rates(lr * factor ** ((epoch - 1) // period))
 
 
-SCHEDULES = {"onecycle": one_cycle, "constant": constant}
+Schedule = Callable[[TrainSettings, int, float], Rates]
+"""Settings, epoch from 1, and the share of the training that is done, to the rates."""
+
+SCHEDULES: dict[str, Schedule] = {
+    "onecycle": lambda train, epoch, done: one_cycle(train.rate, done),
+    "constant": lambda train, epoch, done: Rates(train.rate),
+    "none": lambda train, epoch, done: Rates(train.rate),
+    "piecewise": lambda train, epoch, done: piecewise(
+        train.rate, epoch, train.drop_factor, train.drop_period
+    ),
+}
 
 
 def _cosine(share: float) -> float:
