@@ -9,7 +9,6 @@ from pydantic import Field, field_validator, model_validator
 
 from forecastd.network.kinds.contract import (
     IN,
-    NUMBER_MAX,
     OUT,
     Facts,
     Kind,
@@ -18,7 +17,7 @@ from forecastd.network.kinds.contract import (
     only_sequences,
 )
 from forecastd.network.kinds.linear import MapOptions
-from forecastd.network.kinds.windows import CAUSAL, SAME, Window, require_padding
+from forecastd.network.kinds.windows import CAUSAL, REACH_MAX, SAME, Window, require_padding
 
 Mirrored = Literal["symmetric-include-edge", "symmetric-exclude-edge", "replicate"]
 _FILLS: tuple[str, ...] = get_args(Mirrored)
@@ -39,8 +38,8 @@ class Conv1dOptions(MapOptions):
 
     size: int = Whole
     filters: int = Whole
-    stride: int = Field(1, ge=1, le=NUMBER_MAX)
-    dilation: int = Field(1, ge=1, le=NUMBER_MAX)
+    stride: int = Field(1, ge=1, le=REACH_MAX)
+    dilation: int = Field(1, ge=1, le=REACH_MAX)
     padding: int | list[int] | str = 0
     padding_value: Fill = 0.0
 
@@ -130,9 +129,9 @@ class Conv2dOptions(MapOptions):
     @classmethod
     def _pair(cls, value: object) -> object:
         pair = value if isinstance(value, list) and len(value) == 2 else [value]
-        if all(type(n) is int and 1 <= n <= NUMBER_MAX for n in pair):
+        if all(type(n) is int and 1 <= n <= REACH_MAX for n in pair):
             return value
-        message = "is neither a whole number from 1 nor a list of two of them"
+        message = f"is neither a whole number from 1 to {REACH_MAX} nor a list of two of them"
         raise ValueError(message)
 
     @field_validator("padding", mode="before")

@@ -8,24 +8,22 @@ from pydantic import Field, field_validator
 
 from forecastd.network.kinds.contract import (
     IN,
-    NUMBER_MAX,
     OUT,
     Facts,
     Kind,
     Options,
     Shape,
-    Whole,
     only_sequences,
 )
 from forecastd.network.kinds.convolution import after, why_not_stepped
-from forecastd.network.kinds.windows import SAME, Window, require_padding
+from forecastd.network.kinds.windows import REACH_MAX, SAME, Window, require_padding
 
 
 class PoolingOptions(Options):
     """See layers.pooling."""
 
-    size: int = Whole
-    stride: int = Field(1, ge=1, le=NUMBER_MAX)
+    size: int = Field(ge=1, le=REACH_MAX)
+    stride: int = Field(1, ge=1, le=REACH_MAX)
     padding: int | list[int] | str = 0
 
     @field_validator("padding", mode="before")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 SAME, CAUSAL = "same", "causal"
 Padding = int | list[int] | str
+REACH_MAX = 1 << 16
+"""No stride, dilation or padding is larger: a file could claim one, and memory follows it."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,15 @@ def require_padding(value: object, named: Sequence[str], sides: Sequence[int]) -
 
     named: words that are allowed; sides: how many numbers a list may have.
     """
-    if type(value) is int and value >= 0:
+    listed = value if isinstance(value, list) else [value]
+    numbers = all(type(n) is int and 0 <= n <= REACH_MAX for n in listed)
+    if numbers and isinstance(value, int):
         return value
-    numbers = isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
     if (isinstance(value, str) and value in named) or (
         numbers and isinstance(value, list) and len(value) in sides
     ):
         return value
     lists = " or ".join(str(count) for count in sides)
     words = "".join(f', "{word}"' for word in named)
-    message = f"is none of: a whole number from 0, a list of {lists} of them{words}"
+    message = f"is none of: a whole number from 0 to {REACH_MAX}, a list of {lists} of them{words}"
     raise ValueError(message)
