@@ -1,0 +1,73 @@
+"""`forecast export`: one step of a model's network as an ONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:  # help does not need it
+    from forecastd.artifact import Artifact
+
+DIFFERENCE_MAX = 1e-4
+"""A graph that is further off is wrong; 1e-6 is usual."""
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model or run folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Write one step of the network as ONNX: x and states in, the answer and next states out."""
+    from forecast_cli.output import note, print_json
+    from forecastd import artifact
+    from forecastd.errors import BugError
+    from forecastd.files import write_durably
+
+    trained = artifact.load(model, check=False)
+    content, difference = _exported(trained)
+    if difference > DIFFERENCE_MAX:
+        message = f"the ONNX graph is {difference:.1e} away from the network"
+        raise BugError(message)
+    write_durably(output, content)
+    if as_json:
+        print_json({"path": output, "bytes": len(content), "difference": difference})
+        return
+    note(f"{len(content):,} bytes, at most {difference:.1e} from the network over 50 steps")
+    note(
+        "x and lags are made of observations as the texts in the file tell: docs/guides/weights.md"
+    )
+    print(output)
+
+
+def _exported(trained: Artifact) -> tuple[bytes, float]:
+    """Return the graph and how far it is from the network. Raises UserError without onnx."""
+    from forecastd.errors import UserError
+
+    try:
+        from forecastd.exchange.onnx_check import difference
+        from forecastd.exchange.onnx_step import export_step
+    except ModuleNotFoundError as error:
+        message = f"the package {error.name} is not installed"
+        raise UserError(message, hint="pip install 'forecastd[onnx]'") from error
+    content = export_step(trained.spec, trained.weights, _about(trained))
+    return content, difference(content, trained.network)
+
+
+def _about(trained: Artifact) -> dict[str, str]:
+    """Return the texts that tell what goes in and what comes out."""
+    from forecastd.artifact import signature_to_json
+    from forecastd.exchange.inputs import input_names
+
+    spec = trained.spec
+    said = {"classes": "the probability of each class", "responses": "each target"}
+    y = said.get(spec.head.kind, "[horizon, quantile], scaled: value * spread + location")
+    return {
+        "digest": trained.digest,
+        "x": json.dumps(input_names(trained.signature, spec.features)),
+        "y": y,
+        "signature": json.dumps(signature_to_json(trained.signature)),
+        "features": json.dumps(spec.to_json()["features"]),
+    }
