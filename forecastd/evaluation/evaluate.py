@@ -6,20 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from forecastd.artifact import Artifact
-from forecastd.data.lanes import Shape, pieces_of, sweep_plan, walk
+from forecastd.data.lanes import pieces_of
 from forecastd.data.store import Store
 from forecastd.errors import DataError
 from forecastd.evaluation.baselines import fill_last, fill_season, last_value, seasonal_naive
 from forecastd.evaluation.metrics import Scores
 from forecastd.network.device import take_threads
-from forecastd.network.walker import Walker, steps_at_once
+from forecastd.network.sweep import LANES, observed_between, sweep, window_of
+from forecastd.network.walker import Walker
 from forecastd.series import FloatArray, IntArray
-
-LANES = 64
 
 
 @dataclass(frozen=True)
@@ -48,29 +45,19 @@ def evaluate(
     horizon = artifact.signature.horizon
     stop = np.where(begin < end, np.maximum(end - horizon, 0), 0)  # the rest is not walked
     pieces = pieces_of(store, store.offsets[:-1], stop, end)
-    shape = Shape(steps_at_once(artifact.spec, LANES), horizon, 0)
     codes = artifact.vocabulary.encode(store.keys, store.static)
     walker = Walker(artifact.network, artifact.clocks, codes)
     board = Scoreboard(artifact, store)
-    total, done = sum(p.end - p.begin for p in pieces), 0
-    with torch.inference_mode():
-        for chunk in walk(store, sweep_plan(pieces, LANES), shape):
-            values = walker.unroll(chunk).unscaled().float().numpy(force=True)
-            for lane, series in enumerate(chunk.series.tolist()):
-                rows = chunk.rows[lane] + np.arange(chunk.length[lane])
-                steps = np.flatnonzero(
-                    _scored(store, rows, int(begin[series]), int(end[series]) - horizon)
-                )
-                board.add(series, rows[steps], values[lane, steps])
-            done += int(chunk.length.sum())
-            report(done, total)
+    wanted = observed_between(store, np.maximum(begin - 1, store.offsets[:-1]), stop)
+    total, done = int(pieces.lengths.sum()), 0
+    for part in sweep(walker, store, pieces, wanted, window_of(artifact.provenance)):
+        owners = part.chunk.series[part.lanes]
+        for series in np.unique(owners).tolist():
+            own = owners == series
+            board.add(series, part.rows[own], part.values[own])
+        done += part.steps
+        report(min(done, total), total)
     return board.result()
-
-
-def _scored(store: Store, rows: IntArray, begin: int, stop: int) -> NDArray[np.bool_]:
-    """Say which rows are origins: observed, first target at `begin` or later, before `stop`."""
-    inside: NDArray[np.bool_] = (rows >= begin - 1) & (rows < stop)
-    return inside & store.observed[rows] if len(rows) else inside
 
 
 class Scoreboard:

@@ -15,6 +15,8 @@ SLOW_FACTOR = 30.0
 """How many half-lives of the fast tracker of a running scale one of the slow tracker is."""
 SLOW_SHARE = 0.1
 """How much of the slow tracker's deviation is added to the spread."""
+LEAD_HALF_LIVES = 4
+"""How many half-lives of rows before a cold start bring the running scale close to a warm one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class FeatureSpec:
         """F, the number of inputs of the first layer."""
         embedded = self.embedding * len(self.vocabulary)
         return len(self.parts) * self.channels + 2 * len(self.clocks) + embedded
+
+    @property
+    def lead(self) -> int:
+        """Rows before a cold start that warm the features, where they can be read."""
+        return max(self.lags, round(LEAD_HALF_LIVES * self.half_life))
 
     @property
     def sizes(self) -> tuple[int, ...]:

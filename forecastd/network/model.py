@@ -52,6 +52,12 @@ class Forecast(NamedTuple):
         """Return the forecast in the units of the data, float64."""
         return self.values.double() * self.spread[..., None, None] + self.location[..., None, None]
 
+    def chosen(self, rows: NDArray[np.integer], steps: NDArray[np.integer]) -> Tensor:
+        """Return the forecasts [n, horizon, Q] of some rows and steps, in the units of the data."""
+        some = (torch.from_numpy(index).to(self.raw.device) for index in (rows, steps))
+        at = tuple(some)
+        return Forecast(self.raw[at], self.location[at], self.spread[at], self.head).unscaled()
+
 
 class ForecastNetwork(nn.Module):
     """A network built from its spec. Raises ArtifactError when the spec asks for none there is."""

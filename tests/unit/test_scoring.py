@@ -12,7 +12,8 @@ from networks import SPECS
 from forecastd.data.store import Store
 from forecastd.errors import UserError
 from forecastd.runtime.torch_stepper import TorchStepper
-from forecastd.scoring.predict import output_schema, predict
+from forecastd.scoring.predict import predict
+from forecastd.scoring.tables import output_schema
 from forecastd.series import Frequency, Keys, ObservationBatch
 
 
