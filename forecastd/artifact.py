@@ -16,10 +16,10 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from forecastd.network.device import choose_device
 from forecastd.network.kinds.contract import Shapes
 from forecastd.network.shapes import weight_shapes
 from forecastd.network.spec import NetworkSpec
-from forecastd.series import FloatArray, Frequency, IntArray, Signature, Task
+from forecastd.series import FloatArray, Frequency, IntArray, Signature
 
 if TYPE_CHECKING:  # reading a model does not need it
     from forecastd.network.model import ForecastNetwork
@@ -50,6 +50,8 @@ EXAMPLE_TOLERANCE = 1e-3
 _HASHED = ("weights.safetensors", "series.json", "example.json")
 _STATISTICS = "statistics."
 _STATISTICS_NAMES = ("mean", "std", "mase_scale")
+_ADDED = ("frames", "task", "classes", "more_targets", "cap")
+"""Parts of a signature that are written only where they are not what older ones are."""
 _FIELDS: dict[str, type] = {
     "signature": dict,
     "spec": dict,
@@ -247,11 +249,9 @@ def run_example(artifact: Artifact, example: Example) -> NDArray[np.float64]:
 
 def signature_to_json(signature: Signature) -> dict[str, Any]:
     """Return plain values, the frequency as text; later additions only where they are set."""
-    plain = {field.name: field.default for field in fields(Signature)} | {"frames": {}}
-    added = ("frames", "task", "classes", "more_targets", "cap")
-    values = asdict(signature)
-    kept = {n: value for n, value in values.items() if n not in added or value != plain[n]}
-    return kept | {"frequency": str(signature.frequency)}
+    plain = ({}, "forecast", (), None)
+    values = {n: v for n, v in asdict(signature).items() if n not in _ADDED or v not in plain}
+    return values | {"frequency": str(signature.frequency)}
 
 
 def signature_from_json(data: dict[str, Any]) -> Signature:
@@ -261,11 +261,8 @@ def signature_from_json(data: dict[str, Any]) -> Signature:
         values["frequency"] = Frequency.parse(values["frequency"])
         values |= {name: tuple(values[name]) for name in ("past", "static", "quantiles")}
         values |= {n: tuple(values[n]) for n in ("classes", "more_targets") if n in values}
-        if values.get("task", "forecast") not in get_args(Task):
-            message = f"the task is {values['task']!r}"
-            raise ValueError(message)
         return Signature(**values)
-    except (KeyError, TypeError, ValueError, DataError) as error:
+    except (KeyError, TypeError, DataError) as error:
         message = f"the model's signature is not understood: {error}"
         raise ArtifactError(message) from error
 

@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +135,12 @@ class Signature:
     classes: tuple[str, ...] = ()
     more_targets: tuple[str, ...] = ()
     cap: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise DataError for a task that there is none of: a file may say anything."""
+        if self.task not in get_args(Task):
+            message = f"{self.task!r} is no task"
+            raise DataError(message, hint=f"known: {', '.join(get_args(Task))}")
 
     @property
     def supervised(self) -> bool:

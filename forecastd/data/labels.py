@@ -6,7 +6,7 @@ is written. Its code is its place among the classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import polars as pl
 
@@ -34,15 +34,36 @@ def with_classes(data: DataSettings, inputs: Inputs) -> DataSettings:
     return data.for_task(found, unlabelled=data.unlabelled)
 
 
-def coded(
-    frames: Iterator[pl.DataFrame], name: str, classes: Sequence[str]
-) -> Iterator[pl.DataFrame]:
-    """Put codes for the labels in a column, float32; null where missing or of no known class."""
-    codes = {label: float(code) for code, label in enumerate(classes)}
-    for frame in frames:
-        texts = label_texts(frame[name])
-        known = texts.replace_strict(codes, default=None, return_dtype=pl.Float32)
-        yield frame.with_columns(known.alias(name))
+def lacking_in(schema: Mapping[str, pl.DataType], data: DataSettings) -> list[str]:
+    """Return the targets that the files lack, where they may."""
+    return [name for name in data.target if name not in schema] if data.unlabelled else []
+
+
+def with_nulls(frames: Iterator[pl.DataFrame], names: Iterable[str]) -> Iterator[pl.DataFrame]:
+    """Add columns of nulls, which the files lack."""
+    nulls = [pl.lit(None, pl.Float32).alias(name) for name in names]
+    return (frame.with_columns(nulls) for frame in frames) if nulls else frames
+
+
+def answered(frames: Iterator[pl.DataFrame], data: DataSettings) -> Iterator[pl.DataFrame]:
+    """Put float32 codes for labels, null where none of the classes; the cap for larger responses.
+
+    data: as `with_classes` returned it.
+    """
+    task = data.task
+    if task.kind == "classification":
+        label = data.target[0]
+        codes = {name: float(code) for code, name in enumerate(task.classes or [])}
+        for frame in frames:
+            texts = label_texts(frame[label])
+            known = texts.replace_strict(codes, default=None, return_dtype=pl.Float32)
+            yield frame.with_columns(known.alias(label))
+    else:
+        capped = (
+            [] if task.cap is None else [pl.col(n).clip(upper_bound=task.cap) for n in data.target]
+        )
+        for frame in frames:
+            yield frame.with_columns(capped) if capped else frame
 
 
 def label_texts(column: pl.Series) -> pl.Series:

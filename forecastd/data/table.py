@@ -17,7 +17,7 @@ from forecastd.config import DataSettings
 from forecastd.data.batches import Selection, read_batches, schema_of_file, schema_of_inputs
 from forecastd.data.frames import CELLS_MAX, Shapes, is_frame, shapes_in, spread, spread_names
 from forecastd.data.inputs import Inputs, inputs_of, is_uri
-from forecastd.data.labels import coded, with_classes
+from forecastd.data.labels import answered, lacking_in, with_classes, with_nulls
 from forecastd.data.layouts import SERIES_AT_ONCE, columns_rolled, is_rolled, unrolled
 from forecastd.data.reader import require_columns, stamps_of
 from forecastd.data.where import columns_in, parse
@@ -142,35 +142,34 @@ def batches_of(
     while the frames are read.
     """
     data = with_classes(data, inputs)
-    schema = _with_answers(schema_of_inputs(inputs), data)
+    schema = schema_of_inputs(inputs)
+    lacking = lacking_in(schema, data)
     where = None if data.where is None else parse(data.where)
-    needed = [*([data.id] if data.id else []), data.time, *data.target, *data.past, *data.static]
+    needed = _needed(data)
     looked_at = [] if where is None else columns_in(where)
     rolled = is_rolled(schema, data)
     looked_at += columns_rolled(data, schema) if rolled else []
-    require_columns(inputs.text, list(schema), [*needed, *looked_at])
-    wanted = pl.Schema({name: schema[name] for name in dict.fromkeys([*needed, *looked_at])})
+    require_columns(inputs.text, [*schema, *lacking], [*needed, *looked_at])
+    names = dict.fromkeys([*needed, *looked_at])
+    wanted = pl.Schema({name: schema.get(name, pl.Float32()) for name in names})
     columns = columns_of(data, wanted)
     shapes, counts = columns.frames, dict.fromkeys(columns.channels, 0)
-    place, chosen = _Place(), list(files)
-    numbers = [*data.target, *data.past]
+    place, chosen, numbers = _Place(), list(files), [*data.target, *data.past]
 
     def read(names: Sequence[str], at_once: int) -> Iterator[pl.DataFrame]:
         """Read the needed columns, of those that hold numbers only `names`."""
         kept = [name for name in needed if name in names or name not in numbers]
-        some = {n: wanted[n] for n in dict.fromkeys([*kept, *looked_at]) if wanted[n] != pl.Null}
-        raw = _read(inputs, Selection(pl.Schema(some), at_once, where), chosen, place)
-        raw = _with_nulls(raw, [name for name in kept if name not in some])
-        raw = unrolled(raw, data, batch_rows) if rolled else _timed(raw, data.time)
-        raw = _answers(raw, data)
+        some = {n: wanted[n] for n in dict.fromkeys([*kept, *looked_at]) if n not in lacking}
+        found = _read(inputs, Selection(pl.Schema(some), at_once, where), chosen, place)
+        raw = with_nulls(found, lacking)
+        raw = answered(unrolled(raw, data, batch_rows) if rolled else _timed(raw, data.time), data)
         raw = spread((frame.select(kept) for frame in raw), shapes) if shapes else raw
         shaped = _without_sentinels(raw, spread_names(names, shapes), data, counts)
         return (frame.select(spread_names(kept, shapes)) for frame in shaped)
 
     if data.wide:
-        rows = rows_known(replace(inputs, files=tuple(inputs.files[n] for n in chosen)))
-        kind = pl.DataFrame(schema=wanted).unpivot(data.target)["value"].dtype
-        wide = Wide(data.target, data.time, rows, kind, read, (WIDE_ID, WIDE_TARGET))
+        some_files = replace(inputs, files=tuple(inputs.files[n] for n in chosen))
+        wide = _wide(data, rows_known(some_files), wanted, read)
         frames = wide.folded(batch_rows)
     else:
         some = max(1, CELLS_MAX // len(columns.channels)) if shapes else batch_rows
@@ -180,9 +179,8 @@ def batches_of(
         first = pl.DataFrame(schema=wanted).select(needed)
         first = wide.long(first, data.target) if data.wide else next(spread(iter([first]), shapes))
     kind = first.schema[data.time]
-    zone = isinstance(kind, pl.Datetime) and kind.time_zone is not None
     return LongBatches(
-        columns=replace(columns, time_zone=zone),
+        columns=replace(columns, time_zone=getattr(kind, "time_zone", None) is not None),
         counted=kind.is_integer(),
         frames=itertools.chain([first] if first.height else [], frames),
         schema=first.schema,
@@ -192,27 +190,19 @@ def batches_of(
     )
 
 
-def _with_answers(schema: pl.Schema, data: DataSettings) -> pl.Schema:
-    """Return a schema in which the targets that may be missing from the files are nulls."""
-    lacking = [name for name in data.target if name not in schema] if data.unlabelled else []
-    return pl.Schema({**schema, **dict.fromkeys(lacking, pl.Null())})
+def _needed(data: DataSettings) -> list[str]:
+    """Return the columns that have a role."""
+    return [*([data.id] if data.id else []), data.time, *data.target, *data.past, *data.static]
 
 
-def _with_nulls(frames: Iterator[pl.DataFrame], names: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Add columns of nulls."""
-    nulls = [pl.lit(None, pl.Float32).alias(name) for name in names]
-    return (frame.with_columns(nulls) for frame in frames) if names else frames
-
-
-def _answers(frames: Iterator[pl.DataFrame], data: DataSettings) -> Iterator[pl.DataFrame]:
-    """Put codes for labels, and the cap for responses that are larger."""
-    task = data.task
-    if task.kind == "classification":
-        return coded(frames, data.target[0], task.classes or [])
-    if task.cap is None:
-        return frames
-    capped = [pl.col(name).clip(upper_bound=task.cap) for name in data.target]
-    return (frame.with_columns(capped) for frame in frames)
+def _wide(
+    data: DataSettings,
+    rows: int | None,
+    wanted: pl.Schema,
+    read: Callable[[Sequence[str], int], Iterator[pl.DataFrame]],
+) -> Wide:
+    kind = pl.DataFrame(schema=wanted).unpivot(data.target)["value"].dtype
+    return Wide(data.target, data.time, rows, kind, read, (WIDE_ID, WIDE_TARGET))
 
 
 @dataclass

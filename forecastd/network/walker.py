@@ -38,9 +38,8 @@ def steps_at_once(spec: NetworkSpec, lanes: int) -> int:
     a last step. What `needs_whole_series` is not for steps at all.
     """
     wiring = wiring_of(spec)
-    if not wiring.output.time or any(
-        not shape.time for node in wiring.nodes for shape in node.entering.values()
-    ):
+    passing = [shape for node in wiring.nodes for shape in node.entering.values() if shape.sizes]
+    if not all(shape.time for shape in (*passing, wiring.output)):
         return 1
     numbers = max(1, len(spec.head.quantiles), spec.head.outputs)
     per_step = spec.head.horizon * numbers + spec.head.lags

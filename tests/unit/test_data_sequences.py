@@ -5,25 +5,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from answers import real_steps, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import stored, waves
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 
-from forecastd.data.lanes import Chunk, Pieces, Shape, pieces_of, sweep_plan, walk
+from forecastd.data.lanes import Chunk, Pieces, Shape
 from forecastd.data.sequences import (
     Batching,
-    SequencePlan,
     sequence_plan,
     sequence_walk,
     whole_plan,
 )
 from forecastd.data.store import Store
-from forecastd.features.spec import FeatureSpec
-from forecastd.network.model import ForecastNetwork
-from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
-from forecastd.network.walker import Walker, needs_whole_series, steps_at_once
 
 few = settings(max_examples=40)
 SIZES = {"a": 7, "b": 3, "c": 10, "d": 5, "e": 1}
@@ -35,26 +30,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return stored(tmp_path_factory.mktemp("sequences"), waves(SIZES))
 
 
-def whole(store: Store) -> Pieces:
-    ends = store.offsets[1:]
-    return pieces_of(store, store.offsets[:-1], ends, ends)
-
-
 def chunks_of(store: Store, seed: int = 0, epoch: int = 0, **how: Any) -> list[Chunk]:
     plan = sequence_plan(whole(store), Batching(**how), seed, epoch)
     found = list(sequence_walk(store, plan, SHAPE))
     assert plan.chunks == len(found)
     assert plan.steps == sum(chunk.times.size for chunk in found)
-    real = sum(int(_real(chunk).sum()) for chunk in found)
+    real = sum(int(real_steps(chunk).sum()) for chunk in found)
     assert plan.rows == real
     assert plan.padding == pytest.approx(1 - real / plan.steps)
     return found
-
-
-def _real(chunk: Chunk) -> np.ndarray:
-    if chunk.filled is not None:
-        return np.isnan(chunk.filled)
-    return np.arange(chunk.times.shape[1]) < chunk.length[:, None]
 
 
 def row(store: Store, series: int, begin: int = 0, end: int | None = None) -> np.ndarray:
@@ -135,7 +119,7 @@ def test_unmasked_padding_is_steps_of_one_number_on_the_side_that_is_wanted(stor
 
 def test_left_padding_comes_before_the_first_piece_of_a_short_sequence(store: Store) -> None:
     found = chunks_of(store, batch=5, length=4, masked=False, direction="left")
-    real = [_real(chunk).sum(1).tolist() for chunk in found]
+    real = [real_steps(chunk).sum(1).tolist() for chunk in found]
     assert real == [[0, 0, 2, 0, 0], [3, 0, 4, 1, 0], [4, 3, 4, 4, 1]]
     assert found[2].ends is not None
     assert found[2].ends.all()
@@ -148,7 +132,7 @@ def test_targets_are_the_later_values_of_the_same_sequence(
     store: Store, masked: bool, direction: str, length: Any
 ) -> None:
     for chunk in chunks_of(store, batch=3, length=length, direction=direction, masked=masked):
-        for lane, step in np.argwhere(_real(chunk)).tolist():
+        for lane, step in np.argwhere(real_steps(chunk)).tolist():
             series = int(chunk.series[lane])
             here = int(np.searchsorted(store.times[store.rows_of(series)], chunk.times[lane, step]))
             values = np.append(row(store, series)[:, 0], [np.nan] * 2)
@@ -260,151 +244,6 @@ def test_a_plan_of_many_sequences_is_a_table_of_numbers() -> None:
     plan = sequence_plan(_laid([40] * 30_000), Batching(64, 16, shuffle="once"))
     assert plan.pieces.table.nbytes + plan.first.nbytes <= 48 * 30_000
     assert plan.chunks == 469 * 3
-
-
-# What a network makes of mini-batches.
-
-
-def network(*layers: LayerSpec, lags: int = 3, parts: tuple[str, ...] = ()) -> ForecastNetwork:
-    torch.manual_seed(0)
-    chosen = {"parts": parts, "scaling": "none"} if parts else {}
-    features = FeatureSpec(2, (), 12.0, lags, 0, (), **chosen)
-    spec = NetworkSpec(features, layers, HeadSpec("point", 2, (), lags))
-    return ForecastNetwork(spec).double().eval()
-
-
-def walker(made: ForecastNetwork, store: Store) -> Walker:
-    def clocks(times: np.ndarray) -> np.ndarray:
-        return np.zeros((*times.shape, 0), np.float32)
-
-    return Walker(made, clocks, np.zeros((store.series_count, 0), np.int32))
-
-
-def said(made: ForecastNetwork, store: Store, plan: SequencePlan) -> dict[int, np.ndarray]:
-    """Return what is said of each series at its counted steps, in order."""
-    found: dict[int, list[np.ndarray]] = {}
-    moving = walker(made, store)
-    with torch.inference_mode():
-        for chunk in sequence_walk(store, plan, SHAPE):
-            at = np.arange(chunk.times.shape[1])
-            values = moving.unroll(chunk, at).unscaled().numpy()
-            counted = moving.counted(chunk, at)
-            for lane, series in enumerate(chunk.series.tolist()):
-                found.setdefault(series, []).append(values[lane, counted[lane]])
-    return {series: np.concatenate(parts) for series, parts in sorted(found.items())}
-
-
-LSTM = LayerSpec("lstm", "lstm", {"hidden": 4})
-LAST = LayerSpec("last", "lstm", {"hidden": 4, "output": "last"})
-
-
-@pytest.mark.shows("S43", "S116")
-@pytest.mark.trap(9)
-@pytest.mark.parametrize("layers", [(LSTM,), (LAST,), (LSTM, LAST)])
-@pytest.mark.parametrize("how", [{"length": "longest"}, {"length": 3}])
-def test_masked_results_do_not_depend_on_the_batch(
-    store: Store, layers: tuple[LayerSpec, ...], how: dict[str, Any]
-) -> None:
-    made = network(*layers)
-    alone = said(made, store, sequence_plan(whole(store), Batching(1)))
-    for batch, sort in ((2, "none"), (5, "none"), (3, "ascending")):
-        plan = sequence_plan(whole(store), Batching(batch, sort=sort, **how))
-        together = said(made, store, plan)
-        assert together.keys() == alone.keys()
-        for series, values in alone.items():
-            assert_allclose(together[series], values, atol=1e-10)
-
-
-def test_masked_sequences_say_what_lanes_say(store: Store) -> None:
-    made = network(LSTM)
-    moving, lanes = walker(made, store), {}
-    with torch.inference_mode():
-        (chunk,) = walk(store, sweep_plan(whole(store), 5), Shape(10, 2, 0))
-        values = moving.unroll(chunk).unscaled().numpy()
-        for lane, series in enumerate(chunk.series.tolist()):
-            lanes[series] = values[lane, : chunk.length[lane]]
-    for series, values in said(made, store, sequence_plan(whole(store), Batching(2, 4))).items():
-        assert_allclose(values, lanes[series], atol=1e-10)
-
-
-def fed(made: ForecastNetwork, store: Store, chunk: Chunk) -> np.ndarray:
-    """Return what enters the first layer."""
-    entered: list[torch.Tensor] = []
-    inner = made.layers.unroll
-
-    def spy(signal: Any, *rest: Any) -> Any:
-        entered.append(signal.values)
-        assert signal.lengths is None
-        return inner(signal, *rest)
-
-    made.layers.unroll = spy  # type: ignore[method-assign]
-    with torch.inference_mode():
-        walker(made, store).unroll(chunk)
-    return entered[0].numpy()
-
-
-@pytest.mark.trap(10, 16)
-@pytest.mark.parametrize("direction", ["right", "left"])
-def test_an_unmasked_padded_step_is_the_padding_value_after_scaling(
-    store: Store, direction: str
-) -> None:
-    made = network(LSTM)
-    how = {"batch": 2, "masked": False, "padding_value": 0.5, "direction": direction}
-    chunk = chunks_of(store, **how)[0]
-    inputs = fed(made, store, chunk)
-    real = _real(chunk)
-    assert (inputs[~real] == 0.5).all()
-    alone = fed(network(LSTM), store, chunks_of(store, batch=1)[1])[0]
-    assert_allclose(inputs[1][real[1]], alone, atol=1e-12)
-
-
-@pytest.mark.shows("S51", "S52")
-def test_unmasked_padding_changes_what_follows_it(store: Store) -> None:
-    made, last = network(LSTM), network(LAST)
-    with torch.no_grad():
-        for name, weights in [*made.named_parameters(), *last.named_parameters()]:
-            if "bias" in name:  # zero biases would leave a state of zeros as it is
-                weights.normal_()
-    alone = said(made, store, sequence_plan(whole(store), Batching(1)))[1]
-
-    def together(which: ForecastNetwork, direction: Any) -> np.ndarray:
-        how = Batching(5, masked=False, direction=direction)
-        return said(which, store, sequence_plan(whole(store), how))[1]
-
-    assert_allclose(together(made, "right"), alone, atol=1e-10)  # the real steps come first
-    assert np.abs(together(made, "left") - alone).max() > 1e-3
-    once = said(last, store, sequence_plan(whole(store), Batching(1)))[1]
-    for direction in ("right", "left"):  # neither side is harmless to a last step
-        assert np.abs(together(last, direction) - once).max() > 1e-3
-
-
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("direction", ["right", "left"])
-def test_what_is_said_once_is_held_against_the_last_step_of_a_sequence(
-    store: Store, masked: bool, direction: Any
-) -> None:
-    moving = walker(network(LAST), store)
-    known: dict[int, np.ndarray] = {}
-    how = Batching(5, 4, masked=masked, direction=direction)
-    pieces = whole(store)
-    pieces.table[:, 2] -= 1  # so that there is a value after the last step
-    pieces = pieces.where(pieces.lengths > 0)
-    for chunk in sequence_walk(store, sequence_plan(pieces, how), SHAPE):
-        targets = moving.targets(chunk, np.arange(4)).numpy()
-        assert targets.shape == (len(chunk.rows), 1, SHAPE.horizon)
-        for lane in np.flatnonzero(np.isfinite(targets[:, 0, 0])).tolist():
-            assert int(chunk.series[lane]) not in known
-            known[int(chunk.series[lane])] = targets[lane, 0, 0]
-    assert known == {series: row(store, series)[-1, 0] for series in range(4)}
-
-
-def test_a_network_that_needs_the_future_takes_whole_series() -> None:
-    forward, both = network(LSTM).spec, LayerSpec("both", "bilstm", {"hidden": 3})
-    assert not needs_whole_series(forward)
-    assert steps_at_once(forward, 8) > 1
-    assert steps_at_once(network(LAST).spec, 8) == 1
-    spec = NetworkSpec(forward.features, (both,), forward.head)
-    assert needs_whole_series(spec)
 
 
 def test_the_store_is_left_alone(store: Store, tmp_path: Path) -> None:
