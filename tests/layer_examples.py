@@ -27,6 +27,7 @@ class Example(NamedTuple):
 
 OTHERWISE = {"state_activation": "softsign", "gate_activation": "hard-sigmoid"}
 DROPPED = {"variational_input": 0.3, "variational_state": 0.3, "state_update": 0.2}
+BEGUN = {"hidden_state": [0.5, -0.5], "cell_state": [1.0, 2.0]}
 FED = (
     LayerSpec("first", "lstm", {"hidden": 3, "output": "last", "state_outputs": True}),
     LayerSpec(
@@ -63,7 +64,7 @@ def joined(kind: str) -> tuple[LayerSpec, ...]:
 EXAMPLES: dict[str, list[Example]] = {
     "lstm": [
         Example((3,), {"hidden": 4}),
-        Example((3,), {"hidden": 4, "output": "last", "state_outputs": True}),
+        Example((3,), {"hidden": 2, "output": "last", "state_outputs": True, **BEGUN}),
         Example((2,), {"hidden": 3, **OTHERWISE, "dropout": {"variational_weights": 0.4}}),
         Example((3,), {"hidden": 4, "dropout": {**DROPPED, "untied": True}}),
         Example((3,), layers=FED),

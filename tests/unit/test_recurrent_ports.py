@@ -156,3 +156,37 @@ def test_chosen_steps_that_are_padding_stay_padding() -> None:
         )
         scaled = (real - real.mean(0)) / (real.var(0, unbiased=False) + 1e-5).sqrt()
     torch.testing.assert_close(signal.values[0], scaled[:3], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.shows("S89")
+def test_a_series_begins_with_the_state_that_the_options_give() -> None:
+    first = {"hidden_state": [0.1, 0.2, 0.3, 0.4], "cell_state": [1.0, 2.0, 3.0, 4.0]}
+    torch.manual_seed(0)
+    both = layer("bilstm", WIDTH, hidden=2, **first).double().eval()
+    twin = nn.LSTM(WIDTH, 2, batch_first=True, bidirectional=True).double()
+    twin.load_state_dict(both.lstm.state_dict())
+    xs = numbers(3, 5)
+    begun = [
+        torch.tensor(x, dtype=torch.float64).view(2, 1, 2).repeat(1, 3, 1) for x in first.values()
+    ]
+    with torch.no_grad():
+        ys, _ = both.unroll(xs, both.initial_state(3))
+        torch.testing.assert_close(ys, twin(xs, tuple(begun))[0], rtol=1e-12, atol=1e-12)
+    one = layer("lstm", WIDTH, hidden=4, **first).initial_state(2)
+    assert one.hidden.tolist() == [pytest.approx(first["hidden_state"])] * 2
+    assert one.cell.tolist() == [first["cell_state"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"hidden_state": [1.0]}, "hidden_state has 1 numbers, and the state has 4"),
+        ({"cell_state": [1.0] * 5}, "cell_state has 5 numbers"),
+        ({"cell_state": [1.0] * 4, "state_inputs": True}, "state_inputs takes the first state"),
+    ],
+)
+def test_a_first_state_that_does_not_fit_is_one_sentence(
+    options: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(SpecError, match=reason):
+        layer("lstm", WIDTH, hidden=4, **options)

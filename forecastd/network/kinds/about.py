@@ -77,6 +77,8 @@ MEANINGS = {
     "dropout.on": "mask what enters, or the contribution that is made of it",
     "state_inputs": "ports hidden (and cell) for the first state; unconnected: zeros",
     "state_outputs": "ports hidden (and cell) with the state after the last real step",
+    "hidden_state": "what a series begins with; empty: zeros",
+    "cell_state": "what the cell of a series begins with; empty: zeros",
     "reset": "where the reset gate acts; the third form has two biases, as torch has",
     "variant": "gers: the gates i, f and o look at the cell; input-node: only the candidate g does",
     "input_projector": "rank of the product with what enters",

@@ -88,8 +88,9 @@ def _table(value: object) -> object:
 class RecurrentOptions(Options):
     """What all recurrences have. See layers.recurrent.RecurrentLayer.
 
-    gates: the names of the parts that rows of the weights are stacked of. directions: how many
-    times, one after the other.
+    hidden_state: what a series begins with, and goes back to when it is reset; empty: zeros. Class
+    variables: gates are the names of the parts that rows of the weights are stacked of; directions,
+    how many times, one after the other.
     """
 
     gates: ClassVar[tuple[str, ...]] = ()
@@ -105,6 +106,24 @@ class RecurrentOptions(Options):
     learn_rate_factors: LearnRateFactors = LearnRateFactors()
     l2_factors: PenaltyFactors = PenaltyFactors()
     dropout: Annotated[Dropout, BeforeValidator(_table)] = Dropout()
+    hidden_state: list[float] = []
+
+    @property
+    def first_states(self) -> tuple[list[float], ...]:
+        """What the fields of the state begin with, empty for zeros."""
+        return (self.hidden_state,)
+
+    @model_validator(mode="after")
+    def _require_first_states(self) -> Self:
+        wanted = self.hidden * self.directions
+        for name, numbers in zip(("hidden_state", "cell_state"), self.first_states, strict=False):
+            if numbers and getattr(self, "state_inputs", False):
+                message = f"{name} is given, and state_inputs takes the first state from a port"
+                raise ValueError(message)
+            if len(numbers) not in {0, wanted}:
+                message = f"{name} has {len(numbers)} numbers, and the state has {wanted}"
+                raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _require_factors(self) -> Self:
@@ -135,6 +154,12 @@ class LstmOptions(StatefulOptions):
     gates = ("i", "f", "g", "o")
 
     bias_initializer: BiasInitializer = "unit-forget-gate"
+    cell_state: list[float] = []
+
+    @property
+    def first_states(self) -> tuple[list[float], ...]:
+        """What the hidden and the cell state begin with, empty for zeros."""
+        return self.hidden_state, self.cell_state
 
 
 class PeepholeOptions(LstmOptions):
@@ -157,6 +182,12 @@ class BilstmOptions(RecurrentOptions):
     directions = 2
 
     bias_initializer: BiasInitializer = "unit-forget-gate"
+    cell_state: list[float] = []
+
+    @property
+    def first_states(self) -> tuple[list[float], ...]:
+        """What both states begin with, those of the forward direction first; empty for zeros."""
+        return self.hidden_state, self.cell_state
 
 
 class GruOptions(StatefulOptions):

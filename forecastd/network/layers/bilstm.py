@@ -18,7 +18,7 @@ from forecastd.network.layers.cells import (
 )
 from forecastd.network.layers.contract import Factor, Layer, LayerState
 from forecastd.network.layers.lengths import reverse_in_length
-from forecastd.network.layers.recurrent import factors_of, fill_direction, weights_in
+from forecastd.network.layers.recurrent import factors_of, fill_direction, first_states, weights_in
 
 BACKWARD = "_reverse"
 
@@ -41,16 +41,18 @@ class BilstmLayer(Layer):
         fill_direction(self.lstm, options, BACKWARD)
 
     def initial_state(self, series_count: int) -> CellState:
-        """Return zeros; in training with the masks of both directions, [B, 2, gates, n]."""
-        zeros = next(self.parameters()).new_zeros(series_count, self.options.hidden)
-        return self._ready(LstmState(zeros, zeros))
+        """Return what the options say; in training with masks [B, 2, gates, n], by direction."""
+        first = first_states(self, self.options, series_count)
+        return self._ready(LstmState(*(both[:, : self.options.hidden] for both in first)))
 
     def unroll(
         self, xs: Tensor, state: LayerState, lengths: Tensor | None = None
     ) -> tuple[Tensor, CellState]:
         """Run over T observations in both directions."""
         before = self._ready(state)
-        forward, backward = _directions(before)
+        begun = first_states(self, self.options, len(xs))
+        hidden, cell = (both[:, self.options.hidden :] for both in begun)
+        forward, backward = _directions(before, LstmState(hidden, cell))
         ys, after = self._cell("").unroll(xs, forward, lengths)
         turned = reverse_in_length(xs, lengths)
         back, end = self._cell(BACKWARD).unroll(turned, backward, lengths)
@@ -84,12 +86,11 @@ class BilstmLayer(Layer):
 
 
 def _directions(
-    state: LstmState | MaskedLstmState,
+    state: LstmState | MaskedLstmState, begun: LstmState
 ) -> tuple[LstmState | MaskedLstmState, LstmState | MaskedLstmState]:
-    """Return the states that the forward and the backward LSTM begin with."""
-    zeros = torch.zeros_like(state.hidden)
+    """Return the states of both directions, the backward one `begun` anew, each with its masks."""
     if isinstance(state, LstmState):
-        return state, LstmState(zeros, zeros)
+        return state, begun
     first, second = zip(state.input_mask.unbind(1), state.state_mask.unbind(1), strict=True)
     forward = MaskedLstmState(state.hidden, state.cell, first[0], first[1])
-    return forward, MaskedLstmState(zeros, zeros, second[0], second[1])
+    return forward, MaskedLstmState(*begun, second[0], second[1])

@@ -26,9 +26,10 @@ class RecurrentLayer(Layer):
     """A recurrence over each series.
 
     output "sequence": every step; "last": only the last real one. Ports "hidden" and "cell" take
-    the first state and give the last, where the options say so; the first state is zeros where
-    nothing is connected. In training with dropout of inputs or states the masks are part of the
-    state, so they last over the pieces of a sequence; dropped weights are drawn anew each pass.
+    the first state and give the last, where the options say so; where nothing is connected, the
+    first state is that of the options, zeros by default. In training with dropout of inputs or
+    states the masks are part of the state, so they last over the pieces of a sequence; dropped
+    weights are drawn anew each pass.
     """
 
     options: StatefulOptions
@@ -41,10 +42,9 @@ class RecurrentLayer(Layer):
         raise NotImplementedError
 
     def initial_state(self, series_count: int) -> CellState:
-        """Return zeros; in training with the masks that last for a sequence."""
-        like = next(self.parameters())
-        zeros = like.new_zeros(series_count, self.options.hidden)
-        return self._ready(self.plain(*(zeros for _ in self.plain._fields)))
+        """Return what the options say; in training with the masks that last for a sequence."""
+        first = first_states(self, self.options, series_count)
+        return self._ready(self.plain(*first))
 
     def step(self, x: Tensor, state: LayerState) -> tuple[Tensor, CellState]:
         """Advance B series by one observation."""
@@ -112,6 +112,15 @@ class RecurrentLayer(Layer):
             drawn = masks.draw(self.options, (len(hidden),), self.entering[IN].width, hidden)
             made = self.masked(*remembered, *drawn)
         return made
+
+
+def first_states(layer: nn.Module, options: RecurrentOptions, series_count: int) -> list[Tensor]:
+    """Return what the fields of a state begin with, [B, H] each, or [B, 2 H] of two directions."""
+    like, width = next(layer.parameters()), options.hidden * options.directions
+    return [
+        like.new_tensor(numbers or [0.0]).expand(series_count, width).clone()
+        for numbers in options.first_states
+    ]
 
 
 def fill(
