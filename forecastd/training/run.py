@@ -200,7 +200,7 @@ def train(prepared: Prepared, report: Listener, stop: Callable[[], bool] = never
     finally:
         write()
     saved = artifact.save(
-        prepared.folder / "model", _artifact(prepared, outcome), _example(prepared.task.material)
+        prepared.folder / "model", _artifact(prepared, outcome), _example(prepared.task)
     )
     result = {
         "finished": outcome.finished,
@@ -266,15 +266,20 @@ def _provenance(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _example(material: Material) -> Example:
-    """Return the first training rows of the first series that trains, up to the first reset."""
-    store, parts = material.store, material.parts
+def _example(task: Task) -> Example:
+    """Return the first training rows of the first series that trains, up to the first reset.
+
+    Of what enters the network, so without the targets where these are answers.
+    """
+    store, parts = task.material.store, task.material.parts
     series = int(np.argmax(parts.trained))
     first, end = int(parts.train_begin[series]), int(parts.train_end[series])
     resets = store.segments[:, 2]
     end = min(end, int(resets[np.searchsorted(resets, first, "right")]))
     rows = slice(first, min(end, first + EXAMPLE_ROWS))
-    return Example(store.keys[series], np.array(store.times[rows]), np.array(store.values[rows]))
+    answers = store.values.shape[1] - task.spec.features.channels
+    values = np.array(store.values[rows, answers:], order="C")
+    return Example(store.keys[series], np.array(store.times[rows]), values)
 
 
 def _store_name(data: DataSettings) -> str:
