@@ -169,6 +169,7 @@ def check_network(config: TrainConfig) -> Draft:
             problem = problem or error
         else:
             _require_chunks(config, wiring)
+            _require_no_foresight(config, wiring)
             return Draft(features, layers, wiring)
     assert problem is not None  # there is one possibility at least
     raise problem
@@ -297,6 +298,17 @@ def _require_chunks(config: TrainConfig, wiring: Wiring) -> None:
         message = f"layer {layer!r} needs sequences of at least {least} steps"
         hint = f"train.sequence is {train.sequence}; write {least} or more"
         raise SpecError(message, hint=hint, layer=layer)
+
+
+def _require_no_foresight(config: TrainConfig, wiring: Wiring) -> None:
+    """Raise SpecError when forecasts from each step would be made of what follows it."""
+    reason = wiring.needs_future()
+    if config.task.supervised or reason is None or not wiring.output.time:
+        return
+    layer = next(node.name for node in wiring.nodes if node.facts.needs_future is not None)
+    message = f"{reason}, so at each step it would be shown what it is to forecast"
+    hint = 'give it the output "last", which forecasts from the last step alone'
+    raise SpecError(message, hint=hint, layer=layer)
 
 
 def least_steps(config: TrainConfig, wiring: Wiring) -> tuple[int, str]:

@@ -165,9 +165,9 @@ def test_a_model_shows_its_layers(tmp_path: Path) -> None:
 @pytest.mark.shows("S112")
 @pytest.mark.trap(21)
 def test_a_layer_that_cannot_follow_a_stream_says_why(tmp_path: Path) -> None:
-    path = config(tmp_path, '[data]\npath = "x"\n[network]\nkind = "bilstm"\nhidden = 8\n')
+    path = config(tmp_path, '[data]\npath = "x"\n[network]\nkind = "bilstm"\noutput = "last"\n')
     [layer, _] = json.loads(printed("inspect", path, "--json"))["layers"]
-    assert (layer["streamable"], layer["outputs"]["out"]["sizes"]) == (False, [16])
+    assert (layer["streamable"], layer["outputs"]["out"]["sizes"]) == (False, [128])
     assert "no: reads each sequence backwards" in printed("inspect", path)
 
 

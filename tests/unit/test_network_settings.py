@@ -64,7 +64,8 @@ def test_the_default_is_the_chain_that_older_models_have() -> None:
 @pytest.mark.shows("S20", "S21")
 @pytest.mark.parametrize("kind", ["bilstm", "gru", "peephole_lstm"])
 def test_the_short_form_takes_other_recurrences(kind: str) -> None:
-    wiring = check_network(config(network={"kind": kind, "layers": 2, "hidden": 8})).wiring
+    settings = {"kind": kind, "layers": 2, "hidden": 8, "output": "last"}
+    wiring = check_network(config(network=settings)).wiring
     assert [node.kind for node in wiring.nodes] == [kind, "dropout", kind, "dropout"]
     assert wiring.output.width == (16 if kind == "bilstm" else 8)
 

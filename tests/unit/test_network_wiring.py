@@ -105,6 +105,10 @@ WRONG = {
         table(type="sequence_input", size=1, min_length=97, name="seq") + lstm(),
         "4: layer 'seq' needs sequences of at least 97 steps",
     ),
+    "foresight": (
+        table(type="bilstm", hidden=4),
+        "4: layer 'bilstm_1' (bilstm) reads each sequence backwards too, from its end, so at each",
+    ),
     "other steps than enter": (
         table(type="conv1d", size=5, filters=2) + lstm(),
         "4: layer 'conv1d_1' (conv1d) gives other steps than enter",
