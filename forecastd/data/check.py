@@ -295,11 +295,15 @@ def _far_out(values: NDArray[np.float32], number: float) -> bool:
 
 
 def _shapes(case: _Case) -> list[Finding]:
-    """Tell series that never change, have no value, or are too short to learn from."""
-    name, lengths, ranges = case.watch.columns.target, case.survey.counts, case.ranges
+    """Tell series that never change, have no value, or are too short to learn from.
+
+    An answer may well be one for the whole of a series, and any length has one.
+    """
+    columns, lengths, ranges = case.watch.columns, case.survey.counts, case.ranges
+    name, forecast = columns.target, columns.task == "forecast"
     short_rows = max(10, 2 * case.survey.season)
-    constant = (ranges.highest == ranges.lowest) & (lengths > 1)
-    empty, short = np.isnan(ranges.highest), lengths < short_rows
+    constant = forecast & (ranges.highest == ranges.lowest) & (lengths > 1)
+    empty, short = np.isnan(ranges.highest), forecast & (lengths < short_rows)
     return [
         *_finding(
             case,

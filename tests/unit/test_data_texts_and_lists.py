@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from forecastd.config import DataSettings, TaskSettings
+from forecastd.data.check import check
 from forecastd.data.describe import describe_columns, extent_of_data
 from forecastd.data.for_model import store_for_model
 from forecastd.data.layouts import characters_of
@@ -48,6 +49,7 @@ def test_each_character_of_a_text_is_a_step(tmp_path: Path) -> None:
     ).for_task(TaskSettings(kind="classification"))
     assert extent_of_data(settings, tmp_path).lengths.tolist() == [3, 1, 2]
     assert describe_columns(settings, tmp_path)[2].name == "text"
+    assert check(settings, tmp_path).findings == []  # one answer a series is as it should be
 
 
 def test_texts_are_answered_by_numbers_too_and_read_for_a_model(tmp_path: Path) -> None:
