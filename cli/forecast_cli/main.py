@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from forecast_cli import (
+    activations,
     bench_step,
     bench_stream,
     config,
@@ -65,6 +66,7 @@ COMMANDS = [
     Entry("evaluate", evaluate.evaluate, MODELS),
     Entry("inspect", inspect.inspect, MODELS),
     Entry("layers", layers.layers, MODELS),
+    Entry("activations", activations.activations, MODELS),
     Entry("export", export.export, MODELS),
     Entry("weights export", weights.export, MODELS),
     Entry("weights import", weights.import_, MODELS),
