@@ -32,8 +32,10 @@ from forecastd.errors import ArtifactError, DataError
 from forecastd.features.calendar import CLOCKS, clock_columns
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.files import publish_folder, sha256
+from forecastd.model_card import card_of
 from forecastd.network.device import choose_device
 from forecastd.network.kinds.contract import Shapes
+from forecastd.network.outputs import SUPERVISED
 from forecastd.network.shapes import weight_shapes
 from forecastd.network.spec import NetworkSpec
 from forecastd.series import FloatArray, Frequency, IntArray, Signature
@@ -98,7 +100,7 @@ class Artifact:
 
 @dataclass
 class Example:
-    """A stretch of one series. times [T], values [T, C]; expected [horizon, Q] after the last."""
+    """A stretch of one series. times [T], values [T, C], the channels that enter the network."""
 
     key: str
     times: IntArray
@@ -106,7 +108,12 @@ class Example:
 
 
 def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
-    """Write an artifact durably, replacing `folder`; return it with its digest."""
+    """Write an artifact durably, replacing `folder`; return it with its digest.
+
+    Columns of the example that stand before the channels, answers, are left out.
+    """
+    inputs = example.values[:, example.values.shape[1] - artifact.spec.features.channels :]
+    example = Example(example.key, example.times, np.ascontiguousarray(inputs))
     statistics = {_STATISTICS + name: values for name, values in artifact.statistics.items()}
     arrays = {n: np.ascontiguousarray(a) for n, a in (artifact.weights | statistics).items()}
     with publish_folder(folder) as staging:
@@ -120,6 +127,8 @@ def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
             "values": _nullable(example.values),
             "expected": expected.tolist(),
         }
+        if artifact.signature.supervised:
+            content["span"] = _span_of(artifact)
         _write_json(staging / "example.json", content)
         digests = {name: sha256(staging / name) for name in _HASHED}
         model = {
@@ -135,7 +144,7 @@ def save(folder: Path, artifact: Artifact, example: Example) -> Artifact:
         }
         artifact.digest = model["digest"] = _digest(model)
         _write_json(staging / "model.json", model, indent=2)
-        (staging / "README.md").write_text(_card(artifact), encoding="utf-8")
+        (staging / "README.md").write_text(card_of(artifact), encoding="utf-8")
     return artifact
 
 
@@ -188,7 +197,8 @@ def read(path: Path) -> Artifact:
 def check_example(path: Path, forecast: Callable[[Example], NDArray[np.float64]]) -> None:
     """Raise ArtifactError unless `forecast` finds for a model's example what was saved with it.
 
-    forecast: takes the example, returns the forecast [horizon, Q] after its last step.
+    forecast: takes the example, returns the forecast [horizon, Q] after its last step; the
+    probabilities [1, K] or numbers [1, R] of a task.
     """
     file = _folder(path) / "example.json"
     content = _read_json(file)
@@ -204,6 +214,7 @@ def check_example(path: Path, forecast: Callable[[Example], NDArray[np.float64]]
     good = found.shape == expected.shape and bool(np.isfinite(expected).all())
     if good:
         span = float(np.ptp(expected)) + float(np.abs(expected).max()) * 1e-3 + 1e-12
+        span = max(span, float(content.get("span", 0)))
         good = float(np.abs(found - expected).max()) <= EXAMPLE_TOLERANCE * span
     if not good:
         raise _damaged(file, "the model no longer forecasts what it did when it was saved")
@@ -249,7 +260,7 @@ def run_example(artifact: Artifact, example: Example) -> NDArray[np.float64]:
 
 def signature_to_json(signature: Signature) -> dict[str, Any]:
     """Return plain values, the frequency as text; later additions only where they are set."""
-    plain = ({}, "forecast", (), None)
+    plain: tuple[object, ...] = ({}, "forecast", (), None)
     values = {n: v for n, v in asdict(signature).items() if n not in _ADDED or v not in plain}
     return values | {"frequency": str(signature.frequency)}
 
@@ -280,7 +291,10 @@ def _read_vocabulary(path: Path) -> Vocabulary:
 def _require_fit(signature: Signature, spec: NetworkSpec, vocabulary: Vocabulary) -> None:
     """Raise ArtifactError when the parts of a model are not of one model."""
     features, head = spec.features, spec.head
+    outputs = len(signature.classes or signature.targets) if signature.supervised else 0
     pairs = {
+        "task": (signature.task, SUPERVISED.get(head.kind, "forecast")),
+        "outputs": (outputs, head.outputs),
         "channels": (len(signature.channels), features.channels),
         "horizon": (signature.horizon, head.horizon),
         "quantiles": (signature.quantiles, head.quantiles),
@@ -320,6 +334,12 @@ def _digest(model: dict[str, Any]) -> str:
     shape = {name: model[name] for name in ("signature", "spec", "max_gap")}
     shape["files"] = model["sha256"]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+
+def _span_of(artifact: Artifact) -> float:
+    """Return the range of what a task says: of probabilities, or how far answers spread."""
+    spread = artifact.weights.get("head.spread")
+    return 1.0 if spread is None else float(spread.max())
 
 
 def _nullable(values: FloatArray) -> list[list[float | None]]:
@@ -366,35 +386,3 @@ def _naming(path: Path) -> Iterator[None]:
 def _damaged(path: Path, reason: str) -> ArtifactError:
     message = f"{path} is damaged: {reason}"
     return ArtifactError(message, hint="copy the model again, or train it again")
-
-
-def _card(artifact: Artifact) -> str:
-    signature, metrics = artifact.signature, artifact.metrics
-    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
-    weights = sum(array.size for array in artifact.weights.values())
-    return f"""---
-library_name: forecastd
-tags: [time-series-forecasting, lstm]
----
-# Forecast of `{signature.target}`, {signature.horizon} steps of {signature.frequency} ahead
-
-An LSTM that keeps one state per series and advances it one step per observation.
-
-| | |
-|---|---|
-| target | `{signature.target}` |
-| covariates | {", ".join(f"`{name}`" for name in signature.past) or "none"} |
-| horizon | {signature.horizon} steps of {signature.frequency} |
-| quantiles | {", ".join(map(str, signature.quantiles)) or "none (point forecast)"} |
-| series in training | {len(artifact.vocabulary.series)} |
-| weights | {weights:,} |
-| digest | `{artifact.digest[:16]}` |
-
-## Validation
-
-| metric | value |
-|---|---|
-{rows}
-
-Use it: `forecast predict THIS_FOLDER DATA -o OUT.parquet`, or name it in `forecastd.toml`.
-"""

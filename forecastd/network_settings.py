@@ -54,7 +54,9 @@ class FeatureSettings(Settings):
 class HeadSettings(Settings):
     """[network.head]: the shape of a forecast."""
 
-    kind: Literal["quantile", "point"] = "quantile"
+    kind: Literal["quantile", "point", "gaussian", "student_t", "negative_binomial"] = Field(
+        "quantile", description="what is said of each step ahead: numbers, or a distribution"
+    )
     levels: list[Annotated[int, Field(ge=1, le=99)]] = Field(
         [80], min_length=1, description="central intervals in per cent"
     )

@@ -11,10 +11,20 @@ import typer
 from forecast_cli.preparing import MemoryOption
 
 if TYPE_CHECKING:  # help does not need it
+    from collections.abc import Mapping
+
     from forecastd.artifact import Artifact
     from forecastd.data.store import Store
+    from forecastd.evaluation.answers import Answers
     from forecastd.evaluation.evaluate import Evaluation
     from forecastd.series import IntArray
+
+
+class Step(StrEnum):
+    """The steps of a series whose answers are scored."""
+
+    ALL = "all"
+    LAST = "last"
 
 
 class Part(StrEnum):
@@ -35,24 +45,41 @@ def evaluate(
             "--split", "--part", help="The part of the training's [split] to score, or all rows."
         ),
     ] = Part.TEST,
+    step: Annotated[
+        Step,
+        typer.Option(help="Score a regression or classification on all steps, or on the last."),
+    ] = Step.ALL,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     memory: MemoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score a model: MAE, RMSE, MASE, WQL, coverage, beside last value and seasonal naive."""
+    """Score a model on held-out data, beside naive forecasts or a constant answer."""
     from forecast_cli.opening import opened
     from forecast_cli.output import follow, note, print_json, progress
+    from forecastd.evaluation.answers import Answers, evaluate_answers
     from forecastd.evaluation.evaluate import evaluate as score
 
     with opened(model, data, device, split=part is not Part.ALL, memory=memory) as (trained, store):
         begin, end = _rows(trained, store, part, data)
+        supervised, last = trained.signature.supervised, step is Step.LAST
+        _require_answers(supervised or not last)
+        result: Evaluation | Answers
         with progress("evaluating", len(store.times)) as bar:
-            result = score(trained, store, begin, end, follow(bar))
+            if supervised:
+                news = follow(bar)
+                result = evaluate_answers(trained, store, begin, end, last=last, report=news)
+            else:
+                result = score(trained, store, begin, end, follow(bar))
     if as_json:
         print_json(result)
         return
-    note(f"{result.origins:,} origins of {result.series:,} series, {result.values:,} values")
-    _print(result)
+    if isinstance(result, Answers):
+        note(f"{result.answers:,} answers of {result.series:,} series")
+    else:
+        note(f"{result.origins:,} origins of {result.series:,} series, {result.values:,} values")
+    _print(result.metrics)
+    if isinstance(result, Answers) and result.classes:
+        _print_confusion(result)
 
 
 def _rows(trained: Artifact, store: Store, part: Part, data: str) -> tuple[IntArray, IntArray]:
@@ -80,10 +107,27 @@ def _rows(trained: Artifact, store: Store, part: Part, data: str) -> tuple[IntAr
     return begin, end
 
 
-def _print(result: Evaluation) -> None:
+def _require_answers(good: bool) -> None:
+    """Raise UserError where steps are chosen of a model that gives no answers."""
+    from forecastd.errors import UserError
+
+    if not good:
+        message = "--step last is for a regression or a classification, and the model forecasts"
+        raise UserError(message, hint="leave it out: forecasts are scored at every origin")
+
+
+def _print(metrics: Mapping[str, Mapping[str, float]]) -> None:
     """Print a metric a line: a table that fits a narrow terminal."""
     from forecast_cli.output import print_table
 
-    columns = result.metrics
-    rows = [[name, *(columns[by].get(name) for by in columns)] for name in columns["model"]]
-    print_table(["metric", *(by.replace("_", " ") for by in columns)], rows)
+    rows = [[name, *(metrics[by].get(name) for by in metrics)] for name in metrics["model"]]
+    print_table(["metric", *(by.replace("_", " ") for by in metrics)], rows)
+
+
+def _print_confusion(result: Answers) -> None:
+    """Print how often each true class was said to be which."""
+    from forecast_cli.output import print_table
+
+    said = result.confusion
+    rows = [[label, *counts] for label, counts in zip(result.classes, said, strict=True)]
+    print_table(["true \\ said", *result.classes], rows)

@@ -42,6 +42,19 @@ def require_loss(head: str, loss: str) -> str:
     return loss
 
 
+def head_of_forecast(
+    kind: str, signature: Signature, lags: int, layers: Sequence[LayerSpec], output: Shape
+) -> HeadSpec:
+    """Return the head of a forecast, a point or a distribution. output: what the last layer gives.
+
+    A point has a linear map of its own unless the network ends with a fully connected layer that
+    gives a number for each step ahead.
+    """
+    maps = bool(layers) and layers[-1].kind == "fully_connected"
+    maps = maps and kind == "point" and output.width == signature.horizon
+    return HeadSpec(kind, signature.horizon, signature.quantiles, lags, linear=not maps)
+
+
 def head_of_task(signature: Signature, layers: Sequence[LayerSpec], output: Shape) -> HeadSpec:
     """Return the head of a regression or a classification. output: what the last layer gives.
 

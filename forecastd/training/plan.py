@@ -19,16 +19,15 @@ from forecastd.errors import ConfigError, DataError
 from forecastd.features.defaults import default_clocks, default_half_life, default_lags
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.network.expand import Known, features_of, layers_of, least_steps, wiring_with
-from forecastd.network.outputs import head_of_task
+from forecastd.network.outputs import head_of_forecast, head_of_task
 from forecastd.network.shapes import wiring_of
-from forecastd.network.spec import HeadSpec, NetworkSpec
+from forecastd.network.spec import NetworkSpec
 from forecastd.network.walker import needs_whole_series
 from forecastd.series import IntArray, Signature, quantiles_of
 from forecastd.train_settings import TrainSettings
 
 STEPS_WANTED = 600
 """Optimiser steps that the default number of epochs aims at."""
-LEAD_HALF_LIVES = 4
 VALIDATION_ROWS_MAX = 200_000
 WARMUP, LOSS_STRIDE = 24, 4
 """Where the settings say nothing, and steps are forecast from in lanes or windows."""
@@ -195,7 +194,7 @@ def network_spec(
         head = head_of_task(signature, layers, wiring.output)
     else:
         kind = config.network.head.kind
-        head = HeadSpec(kind, signature.horizon, signature.quantiles, features.lags)
+        head = head_of_forecast(kind, signature, features.lags, layers, wiring.output)
     return NetworkSpec(replace(features, min_length=least), layers, head)
 
 
@@ -203,7 +202,6 @@ def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
     """Return sizes that fit the data: nothing longer than the series, enough steps in all."""
     train, horizon = config.train, spec.head.horizon
     lengths = material.training_pieces().lengths
-    lead = max(spec.features.lags, round(LEAD_HALF_LIVES * spec.features.half_life))
     if train.mode == "sequences":
         how = _batching(train)
         epochs = _epochs(train, sequence_plan(material.training_pieces(), how, train.seed).chunks)
@@ -227,7 +225,7 @@ def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
     epochs = _epochs(train, rows // (lanes * sequence))
     all_steps = config.task.supervised or train.solver == "lbfgs"
     return Pace(
-        shape=Shape(sequence, horizon, lead, trim=windows),
+        shape=Shape(sequence, horizon, spec.features.lead, trim=windows),
         lanes=lanes,
         warmup=min(warmup, int(np.median(lengths)) // 4, sequence - 1),
         epochs=epochs,
