@@ -81,8 +81,8 @@ def train(
 
 def _prepared(config: Path, overrides: list[str], how: Preparing, *, resume: bool) -> Prepared:
     from forecastd.config import TrainConfig, load
-    from forecastd.errors import ConfigError
-    from forecastd.network.expand import check_located
+    from forecastd.errors import ConfigError, SpecError
+    from forecastd.network.expand import check_located, located
     from forecastd.training.run import resume_run, start_run
 
     if resume:
@@ -95,7 +95,10 @@ def _prepared(config: Path, overrides: list[str], how: Preparing, *, resume: boo
     runs = Path(loaded.settings.run.dir).expanduser()
     if loaded.origin("run.dir") != "--set":
         runs = loaded.folder / runs
-    return start_run(loaded.settings, loaded.folder, runs, how)
+    try:
+        return start_run(loaded.settings, loaded.folder, runs, how)
+    except SpecError as error:  # the data are not what the network takes
+        raise located(loaded, error) from error
 
 
 def _opening(prepared: Prepared) -> str:

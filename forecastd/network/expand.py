@@ -191,13 +191,17 @@ def possible_features(config: TrainConfig) -> list[FeatureSpec]:
 
 def check_located(loaded: Loaded[TrainConfig]) -> Draft:
     """Check the network as `check_network`; a problem begins with the place of its table."""
-    config = loaded.settings
     try:
-        return check_network(config)
+        return check_network(loaded.settings)
     except SpecError as error:
-        place = _place(loaded, error.layer)
-        problem = f"{place}: {error.message}" if place else error.message
-        raise ConfigError([problem], hint=error.hint) from error
+        raise located(loaded, error) from error
+
+
+def located(loaded: Loaded[TrainConfig], error: SpecError) -> ConfigError:
+    """Return the same problem with the place of the layer's table in the config before it."""
+    place = _place(loaded, error.layer)
+    problem = f"{place}: {error.message}" if place else error.message
+    return ConfigError([problem], hint=error.hint)
 
 
 def _place(loaded: Loaded[TrainConfig], layer: str | None) -> str | None:

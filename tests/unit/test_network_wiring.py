@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from layer_examples import EXAMPLES
+from models import waves
 from networks import layer
 from typer.testing import CliRunner
 
@@ -227,3 +228,15 @@ def test_a_problem_of_a_layer_carries_its_name() -> None:
         wire([LayerSpec("a", "lstm", {"hidden": 0})], Shape((2,)))
     assert error.value.layer == "a"
     assert Port.parse("a/cell") == Port("a", "cell")
+
+
+def test_what_only_the_data_tell_names_the_line_too(tmp_path: Path) -> None:
+    waves({"a": 60}).write_parquet(tmp_path / "waves.parquet")
+    data = '[data]\npath = "waves.parquet"\nid = "unique_id"\npast = ["x"]\nfreq = "1h"\n\n'
+    path = tmp_path / "forecast.toml"
+    path.write_text(data + table(type="sequence_input", size=3) + lstm())
+    result = CliRunner().invoke(app, ["train", str(path)])
+    assert isinstance(result.exception, ConfigError), result.output
+    assert f"{path}:7: layer 'sequence_input_1'" in str(result.exception)
+    assert "has the size 3, and the data give 2 numbers a step" in str(result.exception)
+    assert not list((tmp_path / "runs").glob("*-*-*"))
