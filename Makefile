@@ -37,6 +37,9 @@ check: lint type test ## what has to pass before a merge
 coverage: $(INSTALLED) ## write which test shows which row of the source documents
 	.venv/bin/python tests/coverage_table.py
 
+examples: $(INSTALLED) ## train and score the reference examples, three seeds each
+	.venv/bin/python examples/run.py
+
 bench: $(INSTALLED) ## run every benchmark
 	for script in step codec train loader memory; do .venv/bin/python benchmarks/$$script.py || exit 1; done
 

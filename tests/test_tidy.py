@@ -45,7 +45,8 @@ LARGE_FILES: dict[str, str] = {}
 def _files() -> list[Path]:
     inside = [path for folder in FOLDERS for path in (PROJECT / folder).rglob("*")]
     found = [path for path in [*PROJECT.iterdir(), *inside] if path.is_file()]
-    return sorted(path for path in found if "__pycache__" not in path.parts)
+    left_out = {"__pycache__", "runs"}
+    return sorted(path for path in found if not left_out & set(path.relative_to(PROJECT).parts))
 
 
 @cache
