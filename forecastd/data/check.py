@@ -18,7 +18,7 @@ from forecastd.config import DataSettings
 from forecastd.data.preparing import Report
 from forecastd.data.roles import roles_of
 from forecastd.data.survey import Survey, surveyed
-from forecastd.data.suspects import ClockJumps, Leaks, SameSeries
+from forecastd.data.suspects import ClockJumps, Leaks, SameSeries, padded
 from forecastd.data.tallies import Distances, Ranges, pairs_in
 from forecastd.data.watch import SENTINELS, Watch
 
@@ -304,7 +304,16 @@ def _shapes(case: _Case) -> list[Finding]:
     short_rows = max(10, 2 * case.survey.season)
     constant = forecast & (ranges.highest == ranges.lowest) & (lengths > 1)
     empty, short = np.isnan(ranges.highest), forecast & (lengths < short_rows)
+    zeros = np.zeros(len(lengths), bool) if forecast else padded(case.survey)
     return [
+        *_finding(
+            case,
+            "padded",
+            int(np.count_nonzero(zeros)),
+            "series that begin or end in rows whose inputs are all 0",
+            "kept as if they were real; better leave padding out, it is put where it is needed",
+            zeros,
+        ),
         *_finding(
             case,
             "constant",

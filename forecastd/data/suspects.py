@@ -18,6 +18,7 @@ CLOCK_HOURS = 4
 SHIFTS = (0, 1, 2, 3)
 SHARE_EQUAL = 0.99
 COMPARED_MIN = 20
+SERIES_AT_ONCE = 1 << 14
 
 Flags = NDArray[np.bool_]
 
@@ -32,6 +33,21 @@ def clocks_change(times: IntArray) -> Flags:
     changes[early[~sunday]] = False
     changes[early[sunday]] = np.isin(months, CLOCK_MONTHS)
     return changes
+
+
+def padded(survey: Survey) -> Flags:
+    """Tell which series, [S], begin or end in two rows or more whose inputs are all 0."""
+    values, starts = survey.rows.values, survey.rows.starts
+    answers = len(survey.intake.columns.channels) - len(survey.intake.columns.inputs)
+    found = np.zeros(len(starts) - 1, bool)
+    for begin in range(0, len(found), SERIES_AT_ONCE):
+        chosen = slice(begin, begin + SERIES_AT_ONCE)
+        first, end = starts[:-1][chosen], starts[1:][chosen]
+        for row in (first, end - 2):
+            pair = np.stack([row, row + 1], axis=1).clip(0, len(values) - 1)
+            nothing = (values[pair][..., answers:] == 0).all(axis=(1, 2))
+            found[chosen] |= nothing & (end - first > 2)
+    return found
 
 
 class ClockJumps:

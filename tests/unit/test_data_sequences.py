@@ -90,6 +90,16 @@ def test_a_batch_is_split_into_pieces_of_the_same_rows(store: Store) -> None:
     assert_array_equal(found[2].values[2, :2], row(store, 2, 8))
 
 
+@pytest.mark.shows("S48", "S55")
+def test_pieces_bound_what_is_in_memory_whatever_the_length(tmp_path: Path) -> None:
+    store = stored(tmp_path, waves({"a": 3000, "b": 40}))
+    plan = sequence_plan(whole(store), Batching(2, 50))
+    chunks = list(sequence_walk(store, plan, SHAPE))
+    assert len(chunks) == plan.chunks == 60
+    assert max(chunk.values.size for chunk in chunks) == 2 * 50 * 2
+    assert sum(int(chunk.length.sum()) for chunk in chunks) == 3040
+
+
 @pytest.mark.trap(14)
 @pytest.mark.parametrize("masked", [True, False])
 def test_an_exact_multiple_has_no_piece_of_padding(store: Store, masked: bool) -> None:

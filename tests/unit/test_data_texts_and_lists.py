@@ -116,3 +116,22 @@ def test_stamps_that_jitter_lie_on_the_grid_that_is_set(tmp_path: Path) -> None:
     store = prepared(tmp_path, frame, **how)
     assert (len(store.times), store.report.holes, store.report.resets) == (300, 0, 0)
     assert store.columns.classes == ("0", "1")
+
+
+@pytest.mark.trap(19)
+@pytest.mark.parametrize("side", ["begin", "end", "neither"])
+def test_data_that_are_padded_already_are_told(side: str, tmp_path: Path) -> None:
+    zeros = {
+        "begin": pl.col("step") <= 2,
+        "end": pl.col("step") > 2,
+        "neither": pl.lit(value=False),
+    }
+    padding = (pl.col("key") == "a") & zeros[side]
+    hidden = [pl.when(padding).then(0.0).otherwise(pl.col(x) + 1).alias(x) for x in ("x1", "x2")]
+    labelled(["u", "v", "u"]).with_columns(hidden).write_parquet(tmp_path / "data.parquet")
+    settings = DataSettings(
+        path="data.parquet", id="key", time="step", target=["label"], past=["x1", "x2"]
+    )
+    found = check(settings.for_task(TaskSettings(kind="classification")), tmp_path).findings
+    padded = [(one.count, one.series) for one in found if one.kind == "padded"]
+    assert padded == ([] if side == "neither" else [(1, ["a"])])
