@@ -29,6 +29,12 @@ def predict(
         bool, typer.Option("--dropout", help="Drop at random, as layers do in training.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="What --dropout draws follows from it.")] = 0,
+    state_in: Annotated[
+        Path | None, typer.Option(help="Go on from the states in this file (.safetensors).")
+    ] = None,
+    state_out: Annotated[
+        Path | None, typer.Option(help="Keep the states after the last rows in this file.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     memory: MemoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -36,16 +42,21 @@ def predict(
     """Forecast, classify or regress every row of a data set, or the last of each series."""
     from forecast_cli.opening import opened
     from forecast_cli.output import follow, note, print_json, progress
+    from forecast_cli.states import States
     from forecastd.scoring.closed_loop import predict_closed
     from forecastd.scoring.predict import predict as score
 
     _require_one_way(closed_loop, last, dropout, warmup)
+    states = States(state_in, state_out)
+    states.require_alone(closed_loop is not None or dropout)
     with (
         opened(model, data, device, memory=memory) as (trained, store),
         progress("forecasting", len(store.times)) as bar,
     ):
         news = follow(bar)
-        if closed_loop is None:
+        if states:
+            result = states.predict(trained, store, output, last=last, report=news)
+        elif closed_loop is None:
             seeded = seed if dropout else None
             result = score(trained, store, output, last=last, dropout=seeded, report=news)
         else:
