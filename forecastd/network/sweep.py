@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from forecastd.data.lanes import Chunk, Pieces, Shape, sweep_plan, walk
 from forecastd.data.sequences import sequence_walk, whole_plan
 from forecastd.data.store import Store
+from forecastd.errors import DataError
 from forecastd.network.model import ForecastNetwork
 from forecastd.network.shapes import wiring_of
 from forecastd.network.spec import NetworkSpec
@@ -57,9 +58,11 @@ def sweep(
     """Walk pieces and yield what the network says of the rows that are wanted.
 
     A network that says one thing of a whole series says it at the last row of each piece, whatever
-    is wanted. window: rows of a window, where windows are read.
+    is wanted. window: rows of a window, where windows are read. Raises DataError for a piece
+    that is shorter than what a regression or a classification takes.
     """
     network = walker.network
+    _require_lengths(network, store, pieces)
     if network.head.supervised and (says_once(network.spec) or needs_whole_series(network.spec)):
         plan = whole_plan(pieces, LANES, _steps_max(network))
         chunks = sequence_walk(store, plan, Shape(1, network.spec.head.horizon, 0))
@@ -69,6 +72,15 @@ def sweep(
         yield from _whole(walker, store, _windows(network.spec, store, windows, window))
     else:
         yield from _lanes(walker, store, pieces, wanted)
+
+
+def _require_lengths(network: ForecastNetwork, store: Store, pieces: Pieces) -> None:
+    least = network.spec.features.min_length
+    if network.head.supervised and len(pieces) and pieces.lengths.min() < least:
+        shortest = int(np.argmin(pieces.lengths))
+        key, steps = store.keys[int(pieces.series[shortest])], int(pieces.lengths[shortest])
+        message = f"series {key!r} has {steps} steps, and the model takes {least} or more"
+        raise DataError(message, hint="leave short series out")
 
 
 def observed_between(store: Store, begin: IntArray, end: IntArray) -> Wanted:

@@ -12,8 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from models import stored, waves
-from small_runs import prepared
+from small_runs import prepared, trained
+from typer.testing import CliRunner
 
+from forecast_cli.main import app
+from forecastd import artifact
 from forecastd.config import SplitSettings
 from forecastd.data.moments import Moments, train_moments
 from forecastd.data.split import split
@@ -193,10 +196,6 @@ def test_given_numbers_that_leave_no_range_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_scale_that_stays_is_trained_with_saved_and_loaded(tmp_path: Path) -> None:
-    from small_runs import trained
-
-    from forecastd import artifact
-
     ready = scaled(tmp_path, normalization="zscore")
     before = scale_of(ready)
     run = trained(ready, steps=2)
@@ -242,3 +241,23 @@ def test_frames_are_scaled_by_channel_by_element_or_as_one(tmp_path: Path, dimen
     times = 8 // over.shape[1]
     np.testing.assert_allclose(location, np.tile(over.mean(0), times), rtol=1e-5)
     np.testing.assert_allclose(spread, np.tile(over.std(0, ddof=1), times), rtol=1e-5)
+
+
+@pytest.mark.shows("S18")
+def test_a_series_that_is_too_short_is_refused_when_it_is_scored_too(tmp_path: Path) -> None:
+    entering = {"type": "sequence_input", "size": 1, "min_length": 50}
+    ready = prepared(
+        tmp_path,
+        waves(dict.fromkeys("abc", 100)),
+        task={"kind": "regression"},
+        network={"layers": [entering, {**LSTM, "output": "last"}]},
+        features={"lags": 0, "embedding": 0},
+        split={"by": "series", "train": ["a", "b", "c"], "valid": 0, "test": 0},
+        train={"sequence": 60},
+    )
+    saved = trained(ready, steps=1).folder / "model"
+    waves({"a": 70, "d": 20}).write_parquet(tmp_path / "short.parquet")
+    arguments = ["predict", str(saved), str(tmp_path / "short.parquet"), "-o", str(tmp_path / "o")]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, DataError), result.output
+    assert "series 'd' has 20 steps, and the model takes 50 or more" in str(result.exception)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from forecast_cli.main import app
 from forecastd.config import TrainConfig, load
 from forecastd.errors import ConfigError, SpecError
 from forecastd.features.spec import PARTS
@@ -332,6 +334,18 @@ def test_inline_tables_have_the_line_of_their_list(tmp_path: Path) -> None:
     path.write_text('[data]\npath = "x"\n[network]\nlayers = [{ type = "lstm", name = 3 }]\n')
     with pytest.raises(ConfigError, match=r"forecast\.toml:4: network\.layers\.0\.name"):
         load(TrainConfig, path, environment={})
+
+
+def test_what_config_show_prints_is_a_config_with_the_same_layers(tmp_path: Path) -> None:
+    path, again = tmp_path / "forecast.toml", tmp_path / "again.toml"
+    path.write_text(LINES + 'note = { a = ["x", { b = 1 }] }\n')
+    shown = CliRunner().invoke(app, ["config", "show", str(path)])
+    assert shown.exit_code == 0, shown.exception
+    again.write_text(shown.stdout)
+    first, second = (load(TrainConfig, p, environment={}).settings for p in (path, again))
+    assert layers_of(first.network) == layers_of(second.network)
+    assert first == second
+    assert CliRunner().invoke(app, ["config", "schema"]).exit_code == 0
 
 
 def test_an_option_of_a_listed_layer_can_be_overridden(tmp_path: Path) -> None:
