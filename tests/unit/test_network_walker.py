@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from answers import labelled, prepared, real_steps, responses, whole
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models import stored, waves
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -71,20 +73,26 @@ LAST = LayerSpec("last", "lstm", {"hidden": 4, "output": "last"})
 
 
 @pytest.mark.shows("S43", "S116")
-@pytest.mark.trap(9)
-@pytest.mark.parametrize("layers", [(LSTM,), (LAST,), (LSTM, LAST)])
-@pytest.mark.parametrize("how", [{"length": "longest"}, {"length": 3}])
+@pytest.mark.trap(9, 13)
+@pytest.mark.parametrize("layers", [(LSTM,), (LAST,), (LSTM, LAST)], ids=["each", "once", "deep"])
+@settings(max_examples=12)
+@given(
+    batch=st.integers(1, 6),
+    length=st.sampled_from(["longest", 1, 3, 5, 10]),
+    sort=st.sampled_from(["none", "ascending", "descending"]),
+    shuffle=st.sampled_from(["never", "every-epoch"]),
+    direction=st.sampled_from(["right", "left"]),
+)
 def test_masked_results_do_not_depend_on_the_batch(
-    store: Store, layers: tuple[LayerSpec, ...], how: dict[str, Any]
+    store: Store, layers: tuple[LayerSpec, ...], batch: int, length: Any, **how: Any
 ) -> None:
     made = network(*layers)
     alone = said(made, store, sequence_plan(whole(store), Batching(1)))
-    for batch, sort in ((2, "none"), (5, "none"), (3, "ascending")):
-        plan = sequence_plan(whole(store), Batching(batch, sort=sort, **how))
-        together = said(made, store, plan)
-        assert together.keys() == alone.keys()
-        for series, values in alone.items():
-            assert_allclose(together[series], values, atol=1e-10)
+    plan = sequence_plan(whole(store), Batching(batch, length, **how), epoch=1)
+    together = said(made, store, plan)
+    assert together.keys() == alone.keys()
+    for series, values in alone.items():
+        assert_allclose(together[series], values, atol=1e-10)
 
 
 def test_masked_sequences_say_what_lanes_say(store: Store) -> None:
