@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args, overload
 
 import numpy as np
@@ -156,6 +156,22 @@ class Signature:
     def channels(self) -> tuple[str, ...]:
         """The numeric columns that enter: a target that is forecast, then past covariates."""
         return self.past if self.supervised else (self.target, *self.past)
+
+    @property
+    def entering(self) -> Signature:
+        """What an observation of a stream is read by: answers are no part of it."""
+        if not self.supervised:
+            return self
+        first, *others = self.past
+        return replace(self, target=first, past=tuple(others), task="forecast")
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The names of the numbers that a regression or a classification says."""
+        if self.task == "classification":
+            return tuple(f"score_{label}" for label in self.classes)
+        several = len(self.targets) > 1
+        return tuple(f"yhat_{name}" if several else "yhat" for name in self.targets)
 
     @property
     def median(self) -> int:

@@ -219,7 +219,7 @@ class ArrowEncoder:
     """Writes the forecasts of a batch as one record batch; one that is not finite is NaN.
 
     The lists of a line of NDJSON are lists of fixed size here, or plain numbers where the horizon
-    is one step.
+    is one step. The scores of a classification are a column each, score_CLASS.
     """
 
     def __init__(self, signature: Signature) -> None:
@@ -230,8 +230,10 @@ class ArrowEncoder:
         zone = "UTC" if signature.time_zone else None
         cutoff = pa.int64() if self._is_count else pa.timestamp("us", zone)
         forecast = pa.float32() if self._horizon == 1 else pa.list_(pa.float32(), self._horizon)
+        self._classes = pa.array(signature.classes, pa.string())
+        label = [("label", pa.string())] if signature.classes else []
         self._schema = pa.schema(
-            [(text.id, pa.string()), ("cutoff", cutoff)]
+            [(text.id, pa.string()), ("cutoff", cutoff), *label]
             + [(name, forecast) for name, _ in text.fields]
         )
         self._head = self._schema.serialize().to_pybytes()
@@ -249,6 +251,9 @@ class ArrowEncoder:
             pa.array(np.ascontiguousarray(batch.origins)).cast(self._schema.field(1).type),
         ]
         values = np.where(np.isfinite(batch.values), batch.values, np.float32(np.nan))
+        if len(self._classes):
+            codes = pa.array(batch.values[:, 0].argmax(-1).astype(np.int32))
+            columns.append(self._classes.take(codes))
         for quantile in self._quantiles:
             flat = pa.array(np.ascontiguousarray(values[:, :, quantile]).reshape(-1))
             listed = pa.FixedSizeListArray.from_arrays

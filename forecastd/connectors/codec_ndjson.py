@@ -158,6 +158,7 @@ class Encoder:
 
     def __init__(self, signature: Signature) -> None:
         self._text = TextEncoder(signature)
+        self._plain = not signature.supervised  # answers are no lists, and there are few of them
         names = [name for name, _ in self._text.fields]
         is_count = signature.frequency.kind == "count"
         quote = b"" if is_count else b'"'
@@ -172,6 +173,8 @@ class Encoder:
 
     def encode(self, batch: ForecastBatch) -> ForecastLines:
         """Return one line with its line end for each forecast, in order."""
+        if not self._plain:
+            return ForecastLines.of(self._text.encode(batch), batch.tags)
         data, ends = print_lines(batch, self._form)
         missing = np.flatnonzero(np.diff(ends, prepend=0) == 0)
         if not len(missing):

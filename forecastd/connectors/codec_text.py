@@ -7,7 +7,7 @@ a fraction of the time.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -189,14 +189,18 @@ class TextDecoder:
 class TextEncoder:
     """Writes forecasts of a signature, one line per (series, origin).
 
-    Entry k (from 1) of each list is the forecast for the cutoff plus k steps of the frequency.
-    Numbers have 7 significant digits; a forecast that is not finite is null.
-    fields: each list's name and the index of its quantile.
+    Entry k (from 1) of each list is the forecast for the cutoff plus k steps of the frequency. An
+    answer of a regression or a classification is of the cutoff itself: a number by its name, or the
+    label and the scores of all. Numbers have 7 significant digits; one that is not finite is null.
+    fields: the name and the index of each quantile or number.
     """
 
     def __init__(self, signature: Signature) -> None:
         self.id = signature.id or "unique_id"
+        self.supervised, self.classes = signature.supervised, signature.classes
         self.fields = [("yhat", signature.median)]
+        if signature.supervised:
+            self.fields = [(name, place) for place, name in enumerate(signature.answers)]
         for level in signature.levels:
             lower, upper = signature.interval(level)
             self.fields += [(f"yhat_lo_{level}", lower), (f"yhat_hi_{level}", upper)]
@@ -208,14 +212,25 @@ class TextEncoder:
         """Return one line with its line end for each forecast, in order."""
         encode = msgspec.json.Encoder().encode
         values = round_significant(batch.values)
-        columns = [(name, values[:, :, quantile].tolist()) for name, quantile in self.fields]
+        said: Iterable[dict[str, Any]]
+        if self.supervised:
+            said = map(self._answer, values[:, 0].tolist())
+        else:
+            columns = [values[:, :, quantile].tolist() for _, quantile in self.fields]
+            names = [name for name, _ in self.fields]
+            said = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
         lines = []
-        for row, (key, origin) in enumerate(zip(batch.keys, batch.origins.tolist(), strict=True)):
+        for key, origin, numbers in zip(batch.keys, batch.origins.tolist(), said, strict=True):
             record = {self.id: key, "cutoff": self._cutoff(origin)}
-            for name, column in columns:
-                record[name] = column[row]
-            lines.append(encode(record) + b"\n")
+            lines.append(encode(record | numbers) + b"\n")
         return lines
+
+    def _answer(self, numbers: list[float]) -> dict[str, Any]:
+        """Return what is said of one row, by name."""
+        if not self.classes:
+            return {name: numbers[place] for name, place in self.fields}
+        label = self.classes[max(range(len(numbers)), key=numbers.__getitem__)]
+        return {"label": label, "scores": dict(zip(self.classes, numbers, strict=True))}
 
 
 def round_significant(values: FloatArray) -> NDArray[np.float64]:

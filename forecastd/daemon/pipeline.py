@@ -50,7 +50,7 @@ class Translation:
         self._signature = signature
         self._unknown_columns: UnknownColumns = unknown_columns
         self._time_unit: TimeUnit | None = time_unit
-        self.decoder = Decoder(signature, unknown_columns, time_unit)
+        self.decoder = Decoder(signature.entering, unknown_columns, time_unit)
         self.encoder = Encoder(signature)
 
     @classmethod
@@ -81,7 +81,7 @@ class Translation:
     def _arrow(self) -> tuple[Any, Any]:
         from forecastd.connectors.codec_arrow import ArrowDecoder, ArrowEncoder
 
-        decoder = ArrowDecoder(self._signature, self._unknown_columns, self._time_unit)
+        decoder = ArrowDecoder(self._signature.entering, self._unknown_columns, self._time_unit)
         return decoder, ArrowEncoder(self._signature)
 
 

@@ -47,7 +47,7 @@ class TorchStepper:
             initial[name] = tensor.numpy(force=True)
         self.arena = Arena(layout, series_max, initial)
         head = artifact.spec.head
-        self._shape = head.horizon, max(1, len(head.quantiles))
+        self._shape = head.horizon, head.outputs or max(1, len(head.quantiles))
 
     def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""

@@ -30,19 +30,11 @@ def output_schema(signature: Signature) -> pa.Schema:
     if signature.supervised:
         if signature.task == "classification":
             fields.append(("label", pa.string()))
-        return pa.schema([*fields, *((name, pa.float32()) for name in said_names(signature))])
+        return pa.schema([*fields, *((name, pa.float32()) for name in signature.answers)])
     fields += [("cutoff", time), ("h", pa.int32()), ("yhat", pa.float32())]
     for level in signature.levels:
         fields += [(f"yhat_lo_{level}", pa.float32()), (f"yhat_hi_{level}", pa.float32())]
     return pa.schema(fields)
-
-
-def said_names(signature: Signature) -> list[str]:
-    """Return the columns of the numbers of a regression or a classification."""
-    if signature.task == "classification":
-        return [f"score_{label}" for label in signature.classes]
-    several = len(signature.targets) > 1
-    return [f"yhat_{name}" if several else "yhat" for name in signature.targets]
 
 
 def table_of(part: Swept, store: Store, signature: Signature) -> pa.Table:

@@ -72,7 +72,7 @@ def test_a_closed_loop_is_the_daemon_fed_with_its_own_forecasts(
             assert found["yhat"][step] == pytest.approx(said, rel=1e-4, abs=1e-4)
             fed = ObservationBatch(Keys.of([key]), np.array([time]), np.array([[said]], np.float32))
             after = stepper.step(fed).forecasts
-            said = float(after.values[0, 0, middle])
+            said = float(after.values[0, 0, trained.signature.median])
 
 
 def test_the_first_forecast_is_the_open_loop_s(store: Store, tmp_path: Path) -> None:
