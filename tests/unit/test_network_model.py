@@ -13,7 +13,7 @@ from forecastd.data.lanes import Shape, pieces_of, sweep_plan, walk
 from forecastd.features.encoder import Inputs
 from forecastd.network.heads import QuantileHead
 from forecastd.network.model import ForecastNetwork, detach, flatten, unflatten
-from forecastd.network.spec import HeadSpec
+from forecastd.network.spec import HeadSpec, lstm_chain
 from forecastd.network.walker import STEPS_MAX, Walker, steps_at_once
 
 
@@ -116,10 +116,8 @@ def test_memory_bounds_the_steps_at_once() -> None:
     assert steps_at_once(spec, 64) == STEPS_MAX
     long = dataclasses.replace(spec.head, horizon=4096, quantiles=tuple(np.linspace(0, 1, 99)))
     assert steps_at_once(dataclasses.replace(spec, head=long), 64) == 8
-    layers = tuple(
-        dataclasses.replace(one, options={**one.options, "output": "last"}) for one in spec.layers
-    )
-    assert steps_at_once(dataclasses.replace(spec, layers=layers), 64) == 1
+    last = lstm_chain(8, 2, 0.3, "last")
+    assert steps_at_once(dataclasses.replace(spec, layers=last), 64) == 1
 
 
 @pytest.mark.parametrize(("lanes", "sequence"), [(1, 7), (2, 1), (2, 40), (3, 13), (9, 64)])
