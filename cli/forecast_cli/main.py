@@ -31,6 +31,7 @@ from forecast_cli import (
     layers,
     predict,
     replay,
+    state,
     stream,
     train,
     weights,
@@ -72,6 +73,8 @@ COMMANDS = [
     Entry("weights import", weights.import_, MODELS),
     Entry("stream", stream.stream, LIVE),
     Entry("replay", replay.replay, LIVE),
+    Entry("state show", state.show, LIVE),
+    Entry("state reset", state.reset, LIVE),
     Entry("bench step", bench_step.step, LIVE),
     Entry("bench stream", bench_stream.stream, LIVE),
     Entry("config show", config.show, HELP),
@@ -82,6 +85,7 @@ COMMANDS = [
 
 GROUPS = {
     "bench": "Measure how quick live forecasting is on this machine.",
+    "state": "Look at the states of series in files, and forget them.",
     "weights": "Exchange weights with other systems.",
     "data": "Look at data sets, and make them ready for training.",
     "config": "Show and check configurations.",

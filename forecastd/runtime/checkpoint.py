@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,6 +75,31 @@ def load(path: Path, layout: np.dtype[np.void]) -> Checkpoint | None:
     The arrays are views of the file, which may be replaced but not changed while they are used.
     Raises ArtifactError when the file is damaged, older, newer, or of another layout.
     """
+    opened = _read(path)
+    if opened is None:
+        return None
+    content, header, start = opened
+    if header["layout"] != layout_text(layout):
+        message = f"the checkpoint {path} was made by a model of another shape"
+        raise ArtifactError(message, hint="use the old model, or move the file away to start fresh")
+    return _checkpoint(path, content, start, header, layout)
+
+
+def load_as_written(path: Path) -> Checkpoint | None:
+    """Read a checkpoint with the layout that it tells itself, as `load` does, for people."""
+    opened = _read(path)
+    if opened is None:
+        return None
+    content, header, start = opened
+    try:
+        layout = layout_of(header["layout"])
+    except (ValueError, TypeError) as error:
+        raise _damaged(path) from error
+    return _checkpoint(path, content, start, header, layout)
+
+
+def _read(path: Path) -> tuple[mmap.mmap | bytes, dict[str, Any], int] | None:
+    """Return the bytes of a whole file, its header, and where what follows begins."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -84,9 +110,16 @@ def load(path: Path, layout: np.dtype[np.void]) -> Checkpoint | None:
         message = f"cannot read the checkpoint {path}: {error.strerror}"
         raise ArtifactError(message) from error
     header, start = _open(path, content)
-    if header["layout"] != layout_text(layout):
-        message = f"the checkpoint {path} was made by a model of another shape"
-        raise ArtifactError(message, hint="use the old model, or move the file away to start fresh")
+    return content, header, start
+
+
+def _checkpoint(
+    path: Path,
+    content: mmap.mmap | bytes,
+    start: int,
+    header: dict[str, Any],
+    layout: np.dtype[np.void],
+) -> Checkpoint:
     try:
         snapshot, evicted = _parts(content, start, header, layout)
     except ValueError:
@@ -97,6 +130,25 @@ def load(path: Path, layout: np.dtype[np.void]) -> Checkpoint | None:
 def layout_text(layout: np.dtype[np.void]) -> str:
     """Return a row layout as text that is equal only for equal layouts."""
     return json.dumps([list(map(str, entry)) for entry in layout.descr])
+
+
+def layout_of(text: str) -> np.dtype[np.void]:
+    """Return the row layout that `layout_text` wrote. Raises ValueError where it is none."""
+    parts = []
+    for name, kind, *shape in json.loads(text):
+        sizes = tuple(int(size) for size in re.findall(r"\d+", shape[0])) if shape else ()
+        if not re.fullmatch(r"[<|=][fiuV]\d+", kind):
+            raise ValueError(kind)
+        parts.append((name, np.dtype((np.dtype(kind), sizes))))
+    starts = np.cumsum([0, *(kind.itemsize for _, kind in parts)]).tolist()
+    fields = [(n, kind, at) for (n, kind), at in zip(parts, starts, strict=False) if n]
+    names, kinds, offsets = zip(*fields, strict=True)
+    layout = np.dtype({
+        "names": names, "formats": kinds, "offsets": offsets, "itemsize": starts[-1],
+    })  # fmt: skip
+    if layout_text(layout) != text:
+        raise ValueError(text)
+    return layout
 
 
 def _arrays(checkpoint: Checkpoint) -> Iterator[NDArray[Any]]:
