@@ -53,6 +53,7 @@ def _of_model(path: Path) -> tuple[dict[str, Any], list[list[str]], list[Row]]:
         "weights": weights,
         "state_bytes_per_series": row_bytes,
         "stepped_by": stepper,
+        "learning_rate_multipliers": _multipliers(trained),
         "metrics": trained.metrics,
         "made_by": {k: v for k, v in trained.provenance.items() if k != "config"},
     }
@@ -71,6 +72,20 @@ def _of_model(path: Path) -> tuple[dict[str, Any], list[list[str]], list[Row]]:
         ["digest", trained.digest],
     ]
     return facts, rows, layers
+
+
+def _multipliers(trained: Artifact) -> dict[str, float]:
+    """Return how much quicker or slower each array was to learn, 0 where it does not."""
+    from forecastd.config import TrainConfig
+    from forecastd.training.factors import array_name, learning_rate_multipliers
+
+    try:
+        train = TrainConfig.model_validate(trained.provenance["config"]).train
+    except (KeyError, ValueError):  # of an older version, or made by hand
+        return {}
+    parameters = {array_name(name): p for name, p in trained.network.named_parameters()}
+    found = learning_rate_multipliers(parameters, list(trained.network.layers), train.multipliers)
+    return {name: rate if parameters[name].requires_grad else 0.0 for name, rate in found.items()}
 
 
 def _says(trained: Artifact) -> list[list[str]]:

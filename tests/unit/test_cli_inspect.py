@@ -13,6 +13,7 @@ import pytest
 import torch
 from models import example, model
 from networks import SPECS, network
+from small_runs import prepared, trained
 from typer.testing import CliRunner, Result
 
 from forecast_cli.main import app
@@ -160,6 +161,19 @@ def test_a_model_shows_its_layers(tmp_path: Path) -> None:
     text = printed("inspect", tmp_path / "model")
     for name in learned:
         assert name in text
+
+
+@pytest.mark.shows("S108", "S112")
+def test_a_model_tells_how_quickly_each_array_learned(tmp_path: Path) -> None:
+    rules = [{"part": "lstm_1", "rate": 0.5}, {"part": "head", "rate": 0.0}]
+    layers = {"layers": [{"type": "lstm", "hidden": 4}], "horizon": 2}
+    ready = prepared(tmp_path, network=layers, train={"multipliers": rules})
+    saved = trained(ready, steps=1).folder
+    rates = json.loads(printed("inspect", saved, "--json"))["learning_rate_multipliers"]
+    assert rates["lstm_1/lstm.weight_ih_l0"] == 0.5
+    assert rates["lstm_1/lstm.bias_hh_l0"] == 0  # the second bias, which stays zero
+    assert rates["head/centre.weight"] == 0
+    assert rates["encoder/embeddings.0.weight"] == 1
 
 
 @pytest.mark.shows("S112")
