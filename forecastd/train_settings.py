@@ -14,6 +14,22 @@ L2 = 1e-4
 """What `l2` is where it is not set, and `weight_decay` with adamw."""
 MAX_ITERATIONS_OF_LBFGS = 1000
 
+FOR_ONE: dict[tuple[str, str], tuple[str, ...]] = {
+    ("mode", "sequences"): (
+        "sequence_length",
+        "padding_value",
+        "padding_direction",
+        "shuffle",
+        "sort",
+        "mask_padding",
+        "drop_last",
+    ),
+    ("solver", "lbfgs"): ("history", "gradient_tolerance", "step_tolerance"),
+    ("schedule", "piecewise"): ("drop_factor", "drop_period"),
+    ("loss", "huber"): ("huber_delta",),
+}
+"""Settings that mean something for one value of another one only."""
+
 Solver = Literal["adamw", "adam", "sgdm", "rmsprop", "lbfgs"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -44,7 +60,7 @@ class TrainSettings(Settings):
     warmup: int | None = Field(
         None,
         ge=0,
-        description="steps after a cold start that carry no loss; none: 24 where some do",
+        description="steps after a cold start that carry no loss; none: 24, or a quarter",
     )
     loss_stride: int | None = Field(
         None, ge=1, description="every n-th step carries loss; none: 4 for forecasts, else 1"
@@ -163,6 +179,10 @@ class TrainSettings(Settings):
                 "lbfgs needs the whole training part in each iteration, and windows are a random "
                 "choice: set mode to lanes or sequences, or another solver"
             )
+        for (name, value), keys in FOR_ONE.items():
+            for key in keys if getattr(self, name) != value else ():
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    return f'{key} is for {name} = "{value}", not {getattr(self, name)!r}'
         if self.validate_every is not None and self.validation_frequency is not None:
             return "validate_every counts epochs and validation_frequency iterations: set one"
         return None

@@ -190,6 +190,9 @@ def network_spec(
     if (shortest := int(lengths.min())) < least:
         message = f"a series has {shortest} steps to train on, and layer {layer!r} needs {least}"
         raise DataError(message, hint="leave short series out, with [data] where or another file")
+    if config.task.supervised and 0 < features.max_length < lengths.max():
+        message = f"a series has {lengths.max()} steps, and layer {layer!r} takes {least}"
+        raise DataError(message, hint="leave length out of the table, or cut the series")
     if signature.supervised:
         head = head_of_task(signature, layers, wiring.output)
     else:
@@ -208,7 +211,7 @@ def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
         return Pace(
             shape=Shape(int(lengths.max()), horizon, 0),
             lanes=min(train.batch, len(lengths)),
-            warmup=train.warmup or 0,
+            warmup=_settling(spec, lengths) if train.warmup is None else train.warmup,
             epochs=epochs,
             validate_every=train.validate_every or max(1, epochs // 10),
             planner=window_plan,
@@ -237,9 +240,18 @@ def pace_of(config: TrainConfig, spec: NetworkSpec, material: Material) -> Pace:
 
 def _epochs(train: TrainSettings, steps: int) -> int:
     """Return how many passes there are at most, each of so many steps of the solver."""
+    if train.epochs is not None:
+        return train.epochs
+    most = train.iterations_max
     if train.solver == "lbfgs":  # an iteration sees all rows
-        return train.epochs or train.iterations_max or 1
-    return train.epochs or max(2, -(-STEPS_WANTED // max(1, steps)))
+        return most or 1
+    return max(1 if most else 2, -(-(most or STEPS_WANTED) // max(1, steps)))
+
+
+def _settling(spec: NetworkSpec, lengths: NDArray[np.integer]) -> int:
+    """Return after how many steps a whole sequence has a scale, if that runs along with it."""
+    running = spec.features.scaling == "running"
+    return min(WARMUP, int(np.median(lengths)) // 4) if running else 0
 
 
 def _batching(train: TrainSettings) -> Batching:

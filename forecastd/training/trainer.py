@@ -275,12 +275,11 @@ class Trainer:
         """Validate if it is due, tell, and return why the training ends now, if it does."""
         progress, pace, train = self.progress, self.task.pace, self.task.config.train
         over = progress.epoch + 1 >= pace.epochs
+        frequency = train.validation_frequency
         due = (progress.epoch + 1) % pace.validate_every == 0
-        if train.validation_frequency is not None:
-            due = False
-        valid = None
-        if due or (over and progress.validated < progress.steps):
-            valid = self._validate()
+        if frequency is not None:
+            due = progress.steps % frequency == 0
+        valid = self._validate() if (due or over) and progress.validated < progress.steps else None
         ended = self._report(valid, True, started)
         progress.history.append(
             {"epoch": ended.epoch, "step": ended.step, "loss": ended.loss}
@@ -312,7 +311,10 @@ class Trainer:
         return valid
 
     def _set_rates(self, done: float) -> None:
+        """Set the rates for the share of the epochs, or of the iterations, that is done."""
         train = self.task.config.train
+        if train.max_iterations is not None:
+            done = max(done, self.progress.steps / train.max_iterations)
         self.rates = SCHEDULES[train.schedule](train, self.progress.epoch + 1, done)
         self.solver.set_rates(self.rates)
 

@@ -109,6 +109,32 @@ def test_iterations_end_it_within_an_epoch(tmp_path: Path) -> None:
     assert run.artifact.metrics["valid_loss"] == run.outcome.progress.newest
 
 
+def test_the_cycle_of_the_rate_ends_with_the_iterations(tmp_path: Path) -> None:
+    rates: list[float] = []
+    trained(
+        prepared(tmp_path, train={"max_iterations": 10, "epochs": 50}),
+        report=lambda news: rates.append(news.rate),
+    )
+    assert max(rates) == pytest.approx(2e-3)
+    assert rates[-1] < rates[0] * 2 < max(rates) / 4
+    found = prepared(tmp_path, train={"max_iterations": 10, "epochs": None})
+    assert found.task.pace.epochs == 3  # two are enough: each ends with some chunks cut short
+
+
+@pytest.mark.trap(38)
+@pytest.mark.parametrize("steps", [1, 8])
+def test_masks_of_a_split_sequence_go_on_to_the_bit(steps: int, tmp_path: Path) -> None:
+    layer = {"type": "lstm", "hidden": 6, "dropout": {"variational_state": 0.4}}
+    changes = {
+        "network": {"layers": [layer], "hidden": None, "horizon": 4},
+        "train": {**SEQUENCES, "epochs": 2},
+    }
+    expected = trained(prepared(tmp_path, **changes))
+    stopped = trained(prepared(tmp_path, **changes), steps)
+    torch.manual_seed(99)
+    assert weights(trained(resume_run(stopped.folder))) == weights(expected)
+
+
 @pytest.mark.shows("S41")
 @pytest.mark.trap(33)
 def test_validations_by_iterations_and_patience_counts_them(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_one_cycle_rises_to_the_peak_and_falls_to_almost_nothing() -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 @given(done=st.floats(-0.5, 1.5), lr=st.floats(1e-9, 10), epoch=st.integers(1, 100))
 def test_rates_stay_in_range(name: Any, done: float, lr: float, epoch: int) -> None:
-    train = TrainSettings(schedule=name, lr=lr, drop_factor=0.9)
+    train = TrainSettings(schedule=name, lr=lr)
     rates = SCHEDULES[name](train, epoch, done)
     assert 0 < rates.lr <= lr * (1 + 1e-9)
     assert rates.momentum is None or 0.85 - 1e-9 <= rates.momentum <= 0.95 + 1e-9
@@ -61,6 +61,11 @@ def test_defaults_follow_the_solver() -> None:
         ({"solver": "rmsprop", "gradient_decay": 0.9}, "gradient_decay is for adam and adamw"),
         ({"solver": "sgdm", "squared_gradient_decay": 0.9}, "not for sgdm"),
         ({"solver": "lbfgs", "mode": "windows"}, "lbfgs needs the whole training part"),
+        ({"sort": "ascending"}, "sort is for mode = \"sequences\", not 'lanes'"),
+        ({"mode": "windows", "mask_padding": False}, "mask_padding is for mode"),
+        ({"history": 5}, 'history is for solver = "lbfgs"'),
+        ({"drop_period": 5}, 'drop_period is for schedule = "piecewise"'),
+        ({"huber_delta": 2.0}, 'huber_delta is for loss = "huber"'),
         ({"validate_every": 1, "validation_frequency": 50}, "set one"),
     ],
 )
