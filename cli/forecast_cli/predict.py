@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from forecast_cli.preparing import MemoryOption
+from forecast_cli.states import StateInOption, StateOutOption, States
 
 
 def predict(
@@ -29,12 +30,8 @@ def predict(
         bool, typer.Option("--dropout", help="Drop at random, as layers do in training.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="What --dropout draws follows from it.")] = 0,
-    state_in: Annotated[
-        Path | None, typer.Option(help="Go on from the states in this file (.safetensors).")
-    ] = None,
-    state_out: Annotated[
-        Path | None, typer.Option(help="Keep the states after the last rows in this file.")
-    ] = None,
+    state_in: StateInOption = None,
+    state_out: StateOutOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     memory: MemoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -42,13 +39,11 @@ def predict(
     """Forecast, classify or regress every row of a data set, or the last of each series."""
     from forecast_cli.opening import opened
     from forecast_cli.output import follow, note, print_json, progress
-    from forecast_cli.states import States
     from forecastd.scoring.closed_loop import predict_closed
     from forecastd.scoring.predict import predict as score
 
     _require_one_way(closed_loop, last, dropout, warmup)
-    states = States(state_in, state_out)
-    states.require_alone(closed_loop is not None or dropout)
+    states = States(state_in, state_out).alone(closed_loop is not None or dropout)
     with (
         opened(model, data, device, memory=memory) as (trained, store),
         progress("forecasting", len(store.times)) as bar,

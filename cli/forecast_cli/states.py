@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
 
 if TYPE_CHECKING:  # help does not need them
     from forecastd.artifact import Artifact
     from forecastd.data.store import Store
     from forecastd.scoring.predict import Report, Scored
+
+StateInOption = Annotated[
+    Path | None, typer.Option(help="Go on from the states in this file (.safetensors).")
+]
+StateOutOption = Annotated[
+    Path | None, typer.Option(help="Keep the states after the last rows in this file.")
+]
 
 
 class States(NamedTuple):
@@ -20,20 +29,19 @@ class States(NamedTuple):
     def __bool__(self) -> bool:
         return self.source is not None or self.target is not None
 
-    def require_alone(self, otherwise: bool) -> None:
-        """Raise UserError for a target of another ending, or beside a loop or dropout."""
+    def alone(self, otherwise: bool) -> States:
+        """Return itself. Raises UserError for another ending, or beside a loop or dropout."""
         from forecastd.errors import UserError
         from forecastd.runtime.state_file import is_state_file
 
-        if not self:
-            return
-        if otherwise:
+        if self and otherwise:
             message = "--state-in and --state-out carry states of true values, nothing dropped"
             raise UserError(message, hint="leave --closed-loop and --dropout out")
         for path in self:
             if path is not None and not is_state_file(path):
                 message = f"{path} is no name for a file of states"
                 raise UserError(message, hint="end it with .safetensors")
+        return self
 
     def predict(
         self, trained: Artifact, store: Store, output: Path, *, last: bool, report: Report
