@@ -28,7 +28,7 @@ class FeatureSpec:
     category. vocabulary: codes per column. scaling: one of SCALINGS. parts: of PARTS, in that
     order, what each channel gives. frame: the shape of what the channels are the elements of, as
     stored, channels last, as (28, 28, 1); empty where they are a vector. min_length: the
-    shortest sequence that the network can take.
+    shortest sequence that the network can take. max_length: the longest; 0: of any length.
     """
 
     channels: int
@@ -41,6 +41,7 @@ class FeatureSpec:
     parts: tuple[str, ...] = PARTS
     frame: tuple[int, ...] = ()
     min_length: int = 1
+    max_length: int = 0
 
     @property
     def width(self) -> int:

@@ -125,7 +125,8 @@ def features_of(config: TrainConfig, known: Known) -> FeatureSpec:
         scaling=scaling_of(config),
         parts=tuple(part for part in PARTS if part in parts),
         frame=entering.frame if entering is not None else (),
-        min_length=entering.min_length if entering is not None else 1,
+        min_length=1 if entering is None else entering.length or entering.min_length,
+        max_length=0 if entering is None else entering.length or 0,
     )
     if entering is not None:
         _require_size(config, entering, known)
@@ -318,7 +319,8 @@ def _require_no_foresight(config: TrainConfig, wiring: Wiring) -> None:
 def least_steps(config: TrainConfig, wiring: Wiring) -> tuple[int, str]:
     """Return how many steps a sequence must have at least, and the layer that asks for them."""
     entering = entering_of(config.network)
-    if entering is not None and entering.min_length >= wiring.min_length:
-        return entering.min_length, _names(config.network.listed)[0]
+    wanted = 1 if entering is None else entering.length or entering.min_length
+    if entering is not None and wanted >= wiring.min_length:
+        return wanted, _names(config.network.listed)[0]
     asking = max(wiring.nodes, key=lambda node: node.facts.min_length)
     return wiring.min_length, asking.name

@@ -15,12 +15,12 @@ from forecastd.features.spec import PARTS, SCALINGS
 from forecastd.network.kinds.contract import NUMBER_MAX, Shape, Shapes
 from forecastd.network.outputs import DISTRIBUTIONS, SUPERVISED
 from forecastd.network.spec import HeadSpec, NetworkSpec
-from forecastd.network.wiring import Wiring, wire
+from forecastd.network.wiring import Wiring, wire_network
 
 
 def wiring_of(spec: NetworkSpec) -> Wiring:
     """Return how the layers of a network are connected. Raises SpecError."""
-    return wire(spec.layers, Shape(spec.features.sizes))
+    return wire_network(spec.layers, Shape(spec.features.sizes))
 
 
 def weight_shapes(spec: NetworkSpec) -> Shapes:
@@ -51,6 +51,7 @@ def _encoder(spec: NetworkSpec) -> Shapes:
     for size in features.vocabulary:
         _whole("vocabulary", size, 1)
     _whole("min_length", features.min_length, 1)
+    _whole("max_length", features.max_length, 0)
     _require(features.scaling in SCALINGS, f"scaling is not known: {features.scaling!r}")
     ordered = [part for part in PARTS if part in features.parts]
     _require(list(features.parts) == ordered != [], f"parts are not known: {features.parts!r}")

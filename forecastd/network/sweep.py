@@ -75,12 +75,15 @@ def sweep(
 
 
 def _require_lengths(network: ForecastNetwork, store: Store, pieces: Pieces) -> None:
-    least = network.spec.features.min_length
-    if network.head.supervised and len(pieces) and pieces.lengths.min() < least:
-        shortest = int(np.argmin(pieces.lengths))
-        key, steps = store.keys[int(pieces.series[shortest])], int(pieces.lengths[shortest])
-        message = f"series {key!r} has {steps} steps, and the model takes {least} or more"
-        raise DataError(message, hint="leave short series out")
+    features, lengths = network.spec.features, pieces.lengths
+    least, most = features.min_length, features.max_length or np.inf
+    if not network.head.supervised or not ((lengths < least) | (lengths > most)).any():
+        return
+    wrong = int(np.argmax((lengths < least) | (lengths > most)))
+    takes = f"{least} or more" if most == np.inf else str(features.max_length)
+    key, steps = store.keys[int(pieces.series[wrong])], int(lengths[wrong])
+    message = f"series {key!r} has {steps} steps, and the model takes {takes}"
+    raise DataError(message, hint="leave such series out")
 
 
 def observed_between(store: Store, begin: IntArray, end: IntArray) -> Wanted:

@@ -243,21 +243,33 @@ def test_frames_are_scaled_by_channel_by_element_or_as_one(tmp_path: Path, dimen
     np.testing.assert_allclose(spread, np.tile(over.std(0, ddof=1), times), rtol=1e-5)
 
 
-@pytest.mark.shows("S18")
-def test_a_series_that_is_too_short_is_refused_when_it_is_scored_too(tmp_path: Path) -> None:
-    entering = {"type": "sequence_input", "size": 1, "min_length": 50}
-    ready = prepared(
-        tmp_path,
-        waves(dict.fromkeys("abc", 100)),
-        task={"kind": "regression"},
-        network={"layers": [entering, {**LSTM, "output": "last"}]},
-        features={"lags": 0, "embedding": 0},
-        split={"by": "series", "train": ["a", "b", "c"], "valid": 0, "test": 0},
-        train={"sequence": 60},
-    )
-    saved = trained(ready, steps=1).folder / "model"
-    waves({"a": 70, "d": 20}).write_parquet(tmp_path / "short.parquet")
-    arguments = ["predict", str(saved), str(tmp_path / "short.parquet"), "-o", str(tmp_path / "o")]
+@pytest.mark.shows("S18", "S109")
+@pytest.mark.parametrize(
+    ("entering", "words"),
+    [
+        ({"min_length": 50}, "series 'd' has 20 steps, and the model takes 50 or more"),
+        ({"length": 60}, "series 'd' has 20 steps, and the model takes 60"),
+        ({"length": 20}, "a series has 60 steps, and layer 'sequence_input_1' takes 20"),
+    ],
+)
+def test_series_of_a_length_that_the_network_does_not_take_are_refused(
+    tmp_path: Path, entering: dict[str, int], words: str
+) -> None:
+    table = {"type": "sequence_input", "size": 1, **entering}
+    changes: dict[str, Any] = {
+        "task": {"kind": "regression"},
+        "network": {"layers": [table, {**LSTM, "output": "last"}]},
+        "features": {"lags": 0, "embedding": 0},
+        "split": {"by": "series", "train": ["a", "b", "c"], "valid": 0, "test": 0},
+        "train": {"sequence": 60},
+    }
+    if entering.get("length") == 20:
+        with pytest.raises(DataError, match=words):
+            prepared(tmp_path, waves(dict.fromkeys("abc", 60)), **changes)
+        return
+    saved = trained(prepared(tmp_path, waves(dict.fromkeys("abc", 60)), **changes), steps=1).folder
+    waves({"a": 60, "d": 20}).write_parquet(tmp_path / "other.parquet")
+    arguments = ["predict", str(saved), str(tmp_path / "other.parquet"), "-o", str(tmp_path / "o")]
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, DataError), result.output
-    assert "series 'd' has 20 steps, and the model takes 50 or more" in str(result.exception)
+    assert words in str(result.exception)

@@ -47,6 +47,9 @@ class SequenceInputOptions(Options):
     min: Numbers = Field(None, description="the smallest value; not set: that of the training part")
     max: Numbers = Field(None, description="the largest value; not set: that of the training part")
     min_length: int = Field(1, ge=1, le=NUMBER_MAX, description="shorter sequences are an error")
+    length: int | None = Field(
+        None, ge=1, le=NUMBER_MAX, description="sequences of other lengths are an error"
+    )
 
     @property
     def frame(self) -> tuple[int, ...]:
@@ -93,6 +96,9 @@ class SequenceInputOptions(Options):
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> SequenceInputOptions:
+        if self.length is not None and self.length < self.min_length:
+            message = f"length is {self.length} and min_length {self.min_length}"
+            raise ValueError(message)
         numbers = self.given()
         for name in numbers:
             if self.normalization not in USED_BY[name]:
