@@ -29,6 +29,8 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 DATA = PROJECT / "runs" / "data"
 MODELS = PROJECT / "runs" / "examples"
+GUIDE = PROJECT / "docs" / "guides" / "examples.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 SEEDS = 3
 LONGEST = ("e2_turbofan_as_described", "e8_moving_shapes", "e4_waveforms", "e5_frequency")
@@ -49,17 +51,19 @@ def main() -> None:
     failed = {example.name for example in ready} - {row["example"] for row in rows}
     if failed:
         sys.exit(f"failed: {', '.join(sorted(failed))}")
-    if not given.quick and len(ready) == len(EXAMPLES):
+    if not given.quick and given.seeds == SEEDS and len(ready) == len(EXAMPLES):
         from measure import keep
 
         with contextlib.redirect_stdout(io.StringIO()):
             keep("examples", rows)
+        put_into_guide(table(rows))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="names or rows; none: all")
     parser.add_argument("--quick", action="store_true", help="one seed, one epoch")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="examples at once")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -109,7 +113,7 @@ def _run(examples: list[Example], given: argparse.Namespace) -> list[list[dict[s
 
     def run(example: Example) -> list[dict[str, Any]]:
         command = [sys.executable, __file__, "--one", example.name]
-        command += ["--quick"] if given.quick else []
+        command += ["--quick"] if given.quick else ["--seeds", str(given.seeds)]
         process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if process.returncode:
             print(f"{example.name} failed", file=sys.stderr)
@@ -127,16 +131,16 @@ def _one(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Train and score one example with each seed; return a row for each of its figures."""
     example = next(example for example in EXAMPLES if example.name == given.one)
     found: list[list[tuple[float, float]]] = []
-    started = time.monotonic()
-    for seed in range(1 if given.quick else SEEDS):
+    started = time.process_time()
+    for seed in range(1 if given.quick else given.seeds):
         arguments = ["train", HERE / example.name / "forecast.toml", "--seed", seed, "--json"]
         arguments += ["--out", MODELS / example.name, "--device", "cpu"]
         arguments += ["--epochs", 1] if given.quick else []
         model = Path(forecast(*arguments)["model"])
         found.append([figure.score(forecast, model, DATA) for figure in example.figures])
-    seconds = round((time.monotonic() - started) / len(found), 1)
+    seconds = round((time.process_time() - started) / len(found), 1)
     return [
-        _row(example, number, [scores[number] for scores in found]) | {"seconds_per_seed": seconds}
+        _row(example, number, [scores[number] for scores in found]) | {"cpu_s_a_seed": seconds}
         for number in range(len(example.figures))
     ]
 
@@ -152,6 +156,7 @@ def _row(example: Example, number: int, scores: list[tuple[float, float]]) -> di
         "mean": round(mean, 4),
         "goal": None if figure.goal is None else f"{'≥' if figure.at_least else '<'} {figure.goal}",
         "reached": figure.reached(mean),
+        "more_is_better": figure.at_least,
         "naive": round(scores[0][1], 4),
         "naive_is": figure.naive,
     }
@@ -169,7 +174,7 @@ def forecast(*arguments: object) -> Any:
 def table(rows: list[dict[str, Any]]) -> str:
     """Return rows as a table in Markdown."""
     lines = [
-        "| | example | figure | seeds | mean | goal | naive | s a seed |",
+        "| | example | figure | seeds | mean | goal | naive | CPU s a seed |",
         "| --- | --- | --- | --- | ---: | --- | --- | ---: |",
     ]
     for row in rows:
@@ -177,9 +182,17 @@ def table(rows: list[dict[str, Any]]) -> str:
         goal = row["goal"] or "-"
         goal += "" if row["reached"] is None else " reached" if row["reached"] else " missed"
         cells = [row["row"], row["example"], row["figure"], seeds, f"**{_short(row['mean'])}**"]
-        cells += [goal, f"{_short(row['naive'])} ({row['naive_is']})", row["seconds_per_seed"]]
+        cells += [goal, f"{_short(row['naive'])} ({row['naive_is']})", row["cpu_s_a_seed"]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def put_into_guide(figures: str) -> None:
+    """Write the table between the marks of docs/guides/examples.md."""
+    text = GUIDE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(f"{BEGIN}\n")
+    after = rest.partition(END)[2]
+    GUIDE.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}", encoding="utf-8")
 
 
 def _short(value: float) -> str:
