@@ -6,6 +6,7 @@ the training part; counts, and probabilities of classes, as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,10 @@ from forecastd.network.spec import HeadSpec
 
 MEDIAN = (0.5,)
 """The quantiles of a point forecast: its loss is then the absolute error."""
+LIKELY_REACH = 100.0
+"""In spreads, where they are not weighed back: else one such step would be all that is learned."""
+SQUARES_REACH = 1e15
+"""Its square is a number."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +63,23 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ForecastErrors:
-    """Errors of forecasts of later values. See Errors."""
+    """Errors of forecasts of later values. See Errors.
+
+    reach: scaled targets further away than this count as this far. A series that has hardly moved
+    yet has next to no spread, and what it does then is any number of spreads away.
+    """
 
     measure: Measure
     power: int
+    reach: float
 
     def __call__(self, forecast: Forecast, target: Tensor) -> tuple[Tensor, Tensor]:
         """Compare scaled values."""
         location, spread = forecast.location[..., None], forecast.spread[..., None]
         scaled = ((target.double() - location) / spread).to(forecast.raw.dtype)
         known = torch.isfinite(scaled)
-        return self.measure(forecast.raw, torch.where(known, scaled, 0)), known
+        near = torch.where(known, scaled, 0).clamp(-self.reach, self.reach)
+        return self.measure(forecast.raw, near), known
 
 
 @dataclass(frozen=True)
@@ -117,13 +128,14 @@ def errors_of(head: HeadSpec, loss: str = "auto", options: LossOptions | None = 
     if head.kind == "classes":
         return ClassErrors(chosen.class_weights)
     if name == "nll":
-        return ForecastErrors(LIKELIHOODS[head.kind], 0)
+        reach = math.inf if head.kind == "negative_binomial" else LIKELY_REACH
+        return ForecastErrors(LIKELIHOODS[head.kind], 0, reach)
     if name == "quantile" or (name == "mae" and head.kind == "point"):
-        return ForecastErrors(partial(pinball_errors, head.quantiles or MEDIAN), 1)
+        return ForecastErrors(partial(pinball_errors, head.quantiles or MEDIAN), 1, math.inf)
     measure, power = _measure(name, chosen.delta)
     if head.kind == "responses":
         return ResponseErrors(measure, power, name != "half-mse")
-    return ForecastErrors(measure, power)
+    return ForecastErrors(measure, power, SQUARES_REACH)
 
 
 def pinball_errors(quantiles: tuple[float, ...], forecast: Tensor, target: Tensor) -> Tensor:
@@ -156,16 +168,3 @@ LIKELIHOODS: dict[str, Measure] = {
     ).to(raw.dtype),
 }
 """Minus the logarithm of the likelihood by head."""
-
-
-def quantile_loss(forecast: Tensor, target: Tensor, quantiles: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean pinball loss times two, so that the median's is absolute error.
-
-    forecast [..., horizon, Q], target [..., horizon] with NaN where unknown, weight [...].
-    """
-    known = torch.isfinite(target)
-    difference = torch.where(known, target, 0)[..., None] - forecast
-    pinball = torch.maximum(quantiles * difference, (quantiles - 1) * difference).mean(-1)
-    weighted = 2 * pinball * known * weight[..., None]
-    count = (known * (weight > 0)[..., None]).sum().clamp(min=1)
-    return weighted.sum() / count

@@ -203,6 +203,22 @@ def test_a_loss_tells_how_it_grows_with_the_scale(kind: str, power: int) -> None
     assert errors_of(HeadSpec("point", 1), "mse").power == 2
 
 
+@pytest.mark.parametrize(
+    "kind", ["point", "quantile", "gaussian", "student_t", "negative_binomial"]
+)
+def test_a_series_without_spread_has_finite_errors_and_gradients(kind: str) -> None:
+    """Its steps may weigh nothing, and nothing times infinity would be no number."""
+    head = HeadSpec(kind, 1, () if kind == "point" else QUANTILES)
+    width = {"point": 1, "gaussian": 2, "negative_binomial": 2}.get(kind, 3)
+    raw = torch.ones((1, 1, 1, width), requires_grad=True)
+    spread = 1.0 if kind == "negative_binomial" else 1e-30
+    for loss in LOSSES[kind]:
+        errors, _ = errors_of(head, loss)(said(head, raw, 0.0, spread), torch.full((1, 1, 1), 7.0))
+        (errors * 0).sum().backward()
+        assert raw.grad is not None
+        assert raw.grad.isfinite().all()
+
+
 def test_an_unfitting_loss_is_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"train\.loss: huber cannot train the head quantile"):
         errors_of(HeadSpec("quantile", 1, QUANTILES), "huber")
