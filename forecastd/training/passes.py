@@ -69,7 +69,7 @@ def training_pass(task: Task, epoch: int) -> Pass:
     shape, stride = pace.shape, pace.loss_stride
     plan = pace.planner(material.training_pieces(), pace.lanes, dice, shape.sequence)
     extent = extent_of(plan, shape)
-    whole = needs_whole_series(task.spec)
+    ended = needs_whole_series(task.spec) or _padding_counts(task.spec)
 
     def marks(chunk: Chunk, number: int) -> Marks:
         steps = chunk.values.shape[1]
@@ -80,9 +80,19 @@ def training_pass(task: Task, epoch: int) -> Pass:
 
     def walked(done: int) -> Iterator[Chunk]:
         chunks = walk(material.store, plan, shape, done)
-        return map(_ended, chunks) if whole else chunks
+        return map(_ended, chunks) if ended else chunks
 
     return Pass(extent.chunks, extent.padding, walked, marks)
+
+
+def sweep_pass(task: Task) -> Pass:
+    """Return a way through all rows of the training part, each once, padding masked as given."""
+    pace, material = task.pace, task.material
+    how = pace.batching or Batching(pace.lanes, pace.shape.sequence)
+    if pace.batching is None and needs_whole_series(task.spec):
+        how = Batching(pace.lanes)
+    how = replace(how, shuffle="never", drop_last=False)
+    return _sequences(task, material.store, material.training_pieces(), 0, how)
 
 
 def validation_pass(task: Task) -> Pass:
@@ -166,6 +176,11 @@ def once_of(spec: NetworkSpec) -> bool:
     return not wiring_of(spec).output.time
 
 
+def _padding_counts(spec: NetworkSpec) -> bool:
+    """Return whether what is learned of a mini-batch depends on which steps are padding."""
+    return any(layer.kind == "batch_norm" for layer in spec.layers)
+
+
 def ahead(chunks: Iterator[Chunk], device: torch.device) -> Prefetch[Chunk]:
     """Return chunks that are read ahead; for a GPU, in memory from where a copy is quick."""
     return Prefetch(chunks, pinned if device.type == "cuda" else None)
@@ -181,7 +196,7 @@ def pinned(chunk: Chunk) -> Chunk:
 
 
 def _ended(chunk: Chunk) -> Chunk:
-    """Return a chunk of windows that says that each of them ends in it, where its length ends."""
+    """Return a chunk that says that its lanes end where their length does: the rest is masked."""
     return chunk._replace(ends=chunk.length > 0)
 
 

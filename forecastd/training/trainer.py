@@ -22,7 +22,7 @@ from forecastd.training import state
 from forecastd.training.answers import fit_answers
 from forecastd.training.averaging import Loss
 from forecastd.training.factors import trained_parameters
-from forecastd.training.passes import Pass, Task, ahead, training_pass
+from forecastd.training.passes import Pass, Task, ahead, sweep_pass, training_pass
 from forecastd.training.scaling import fit_scaling
 from forecastd.training.schedule import SCHEDULES, Rates
 from forecastd.training.solvers import FullBatchSolver, solver_of
@@ -147,7 +147,7 @@ class Trainer:
 
     def _sweep(self) -> None:
         """Pass the training part through the network once."""
-        way, walker = training_pass(self.task, 0), self.walker
+        way, walker = sweep_pass(self.task), self.walker
         before, walker.state = walker.state, None
         with ahead(way.walk(0), self.network.device) as chunks:
             for number, chunk in enumerate(chunks):

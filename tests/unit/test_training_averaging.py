@@ -17,6 +17,7 @@ from torch import Tensor
 
 from forecastd.config import TrainConfig
 from forecastd.data.lanes import Piece, Pieces
+from forecastd.features.scaling import FixedScale
 from forecastd.network.heads import PointHead
 from forecastd.network.model import Forecast
 from forecastd.network.spec import HeadSpec
@@ -101,7 +102,7 @@ def prepared(folder: Path, network: dict[str, Any], **train: Any) -> Prepared:
         "data": {"path": "short.parquet", "id": "id", "time": "t", "target": "y", "past": ["x"]},
         "task": {"kind": "regression"},
         "split": {"valid": 0, "test": 0},
-        "network": {"hidden": 3, "dropout": 0.0, **network},
+        "network": network if "layers" in network else {"hidden": 3, "dropout": 0.0, **network},
         "train": {"threads": 1, "mode": "sequences", "batch": 4, "epochs": 1, **train},
     }
     return start_run(TrainConfig.model_validate(settings), folder, folder / "runs")
@@ -196,3 +197,37 @@ def test_a_network_that_needs_the_future_is_validated_in_windows(
         counted = first[np.broadcast_to(marks.counts, first.shape)] if output == "sequence" else []
         assert all(row not in ready.store.offsets for row in counted)
     assert np.isfinite(trained(ready).outcome.progress.best)
+
+
+@pytest.mark.shows("S14")
+@pytest.mark.trap(18)
+@pytest.mark.parametrize("mode", ["sequences", "lanes", "windows"])
+def test_batch_norm_ends_with_the_statistics_of_all_rows_that_train(
+    mode: str, tmp_path: Path
+) -> None:
+    layers = [{"type": "batch_norm", "statistics": "population"}, {"type": "lstm", "hidden": 3}]
+    ready = prepared(tmp_path, {"layers": layers}, mode=mode, sequence=4)
+    statistics = trained(ready).outcome.network.state_dict()
+    rows = sum(LENGTHS.values())  # inputs are scaled to mean 0 and sample deviation 1
+    assert statistics["layers.batch_norm_1.mean"].item() == pytest.approx(0.0, abs=1e-5)
+    found = statistics["layers.batch_norm_1.variance"].item()
+    assert found == pytest.approx((rows - 1) / rows, rel=1e-4)
+
+
+@pytest.mark.trap(18)
+def test_padding_of_lanes_is_kept_from_batch_norm(tmp_path: Path) -> None:
+    layers = [{"type": "batch_norm"}, {"type": "lstm", "hidden": 3}]
+    ready = prepared(tmp_path, {"layers": layers}, mode="lanes", sequence=4)
+    way = training_pass(ready.task, 0)
+    chunks = list(way.walk(0))
+    assert any((chunk.length < chunk.values.shape[1]).any() for chunk in chunks)
+    network = ready.trainer.network
+    scale = network.encoder.scale
+    assert isinstance(scale, FixedScale)
+    for chunk in chunks:
+        before = network.state_dict()["layers.batch_norm_1.mean"].item()
+        ready.trainer.walker.unroll(chunk)
+        after = network.state_dict()["layers.batch_norm_1.mean"].item()
+        real = np.arange(chunk.values.shape[1]) < chunk.length[:, None]
+        inputs = (chunk.values[..., 1][real] - scale.location.item()) / scale.spread.item()
+        assert after == pytest.approx(0.9 * before + 0.1 * inputs.mean(), abs=1e-5)

@@ -38,8 +38,14 @@ def lanes(ready: Prepared) -> dict[str, bytes]:
 
 
 @pytest.mark.shows("S41")
-@pytest.mark.parametrize("mode", [{}, SEQUENCES], ids=["lanes", "sequences"])
-@pytest.mark.parametrize("solver", ["adam", "sgdm", "rmsprop", "lbfgs"])
+@pytest.mark.parametrize(
+    ("solver", "mode"),
+    [
+        ("adam", {}), ("sgdm", {}), ("rmsprop", {}), ("lbfgs", {}),
+        ("adamw", SEQUENCES), ("lbfgs", SEQUENCES),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_every_solver_learns_and_goes_on_to_the_bit(
     solver: str, mode: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -122,15 +128,14 @@ def test_the_cycle_of_the_rate_ends_with_the_iterations(tmp_path: Path) -> None:
 
 
 @pytest.mark.trap(38)
-@pytest.mark.parametrize("steps", [1, 8])
-def test_masks_of_a_split_sequence_go_on_to_the_bit(steps: int, tmp_path: Path) -> None:
+def test_masks_of_a_split_sequence_go_on_to_the_bit(tmp_path: Path) -> None:
     layer = {"type": "lstm", "hidden": 6, "dropout": {"variational_state": 0.4}}
     changes = {
         "network": {"layers": [layer], "hidden": None, "horizon": 4},
-        "train": {**SEQUENCES, "epochs": 2},
+        "train": {**SEQUENCES, "epochs": 2, "sequence_length": 140},
     }
     expected = trained(prepared(tmp_path, **changes))
-    stopped = trained(prepared(tmp_path, **changes), steps)
+    stopped = trained(prepared(tmp_path, **changes), 5)
     torch.manual_seed(99)
     assert weights(trained(resume_run(stopped.folder))) == weights(expected)
 
@@ -155,7 +160,7 @@ def test_validations_by_iterations_and_patience_counts_them(tmp_path: Path) -> N
     assert [line["step"] for line in lines if line["valid"] is not None] == list(steps)
 
 
-@pytest.mark.parametrize("steps", [3, 4, 7, 12])
+@pytest.mark.parametrize("steps", [4, 7])
 def test_validations_by_iterations_go_on_to_the_bit(steps: int, tmp_path: Path) -> None:
     options = {"validation_frequency": 4, "epochs": 3}
     expected = trained(prepared(tmp_path, train=options))
