@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,9 +36,7 @@ def export(
         print_json({"path": output, "bytes": len(content), "difference": difference})
         return
     note(f"{len(content):,} bytes, at most {difference:.1e} from the network over 50 steps")
-    note(
-        "x and lags are made of observations as the texts in the file tell: docs/guides/weights.md"
-    )
+    note("how x and lags are made of observations: docs/guides/weights.md")
     print(output)
 
 
@@ -68,6 +66,20 @@ def _about(trained: Artifact) -> dict[str, str]:
         "digest": trained.digest,
         "x": json.dumps(input_names(trained.signature, spec.features)),
         "y": y,
+        "start": json.dumps(_start(trained)),
         "signature": json.dumps(signature_to_json(trained.signature)),
         "features": json.dumps(spec.to_json()["features"]),
+    }
+
+
+def _start(trained: Artifact) -> dict[str, list[Any]]:
+    """Return the states that do not begin at zeros, by the name they have in the graph."""
+    from forecastd.exchange.onnx_step import state_name
+
+    layers = trained.network.layers
+    return {
+        state_name(node, field): values.tolist()
+        for node, state in zip(layers.wiring.nodes, layers.initial_state(1), strict=True)
+        for field in node.facts.state
+        if (values := getattr(state, field)[0]).any()
     }

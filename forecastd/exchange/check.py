@@ -53,17 +53,26 @@ def compare(imported: Imported, example: Example, layout: Layout) -> list[Compar
         source = node.inputs[IN]
         entering = encoded.inputs if source.layer == INPUT else signals[source].values
         single = {name: array.astype(np.float32).astype(float) for name, array in theirs.items()}
-        wanted = run_part(layout, part, single, entering.numpy())
+        before = state.layers[network.layers.wiring.nodes.index(node)]
+        start = tuple(before[place].numpy() for place in range(len(node.facts.state)))
+        wanted = run_part(layout, part, single, entering.numpy(), start)
         if wanted is not None:
             found = signals[Port(part.name, OUT)].values.numpy()
             compared.append(_compared(part, found, wanted))
     return compared
 
 
-def run_part(layout: Layout, part: Part, theirs: Mapping[str, Array], xs: Array) -> Array | None:
+def run_part(
+    layout: Layout,
+    part: Part,
+    theirs: Mapping[str, Array],
+    xs: Array,
+    start: tuple[Array, ...] = (),
+) -> Array | None:
     """Return what another system gives for xs [B, T, ...]; None where it is not written down here.
 
-    xs has channels first, as here; where it is a frame it is flattened as that system does.
+    xs has channels first, as here; where it is a frame it is flattened as that system does. start:
+    the state before the first step, of zeros where left out.
     """
     if part.flattened:
         xs = xs.reshape(*xs.shape[:2], -1)[..., _places(layout, part.flattened)]
@@ -71,12 +80,12 @@ def run_part(layout: Layout, part: Part, theirs: Mapping[str, Array], xs: Array)
     if part.form == "linear":
         return reference.run_linear(layout, theirs, xs)
     if part.form in {"lstm", "peephole"}:
-        ys = reference.run_lstm(layout, theirs, xs, acts)
+        ys = reference.run_lstm(layout, theirs, xs, acts, start)
     elif part.form == "gru":
-        ys = reference.run_gru(layout, theirs, xs, acts, reset_of(part))
+        ys = reference.run_gru(layout, theirs, xs, (*acts, reset_of(part)), start)
     elif part.form == "bilstm":
         ways = [reference.direction(layout, theirs, number) for number in (0, 1)]
-        forward = reference.run_lstm(layout, ways[0], xs, acts)
+        forward = reference.run_lstm(layout, ways[0], xs, acts, start)
         backward = reference.run_lstm(layout, ways[1], xs[:, ::-1], acts)
         if part.option("output", "sequence") == "last":
             return np.concatenate([forward[:, -1:], backward[:, -1:]], -1)

@@ -136,7 +136,7 @@ def _frame_before(node: Node, nodes: Mapping[str, Node]) -> tuple[int, ...]:
         return sizes if len(sizes) > 1 else ()
     if len(sizes := next(iter(node.facts.outputs.values())).sizes) > 1:
         return sizes
-    if node.kind in _KEEPS_ORDER:
+    if node.kind in _KEEPS_ORDER and len(node.entering[IN].sizes) == 1:
         return _flattened(node, nodes)
     return ()
 

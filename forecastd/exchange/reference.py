@@ -30,15 +30,21 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def run_lstm(
-    layout: str, arrays: Mapping[str, Array], xs: Array, activations: tuple[str, str]
+    layout: str,
+    arrays: Mapping[str, Array],
+    xs: Array,
+    activations: tuple[str, str],
+    start: tuple[Array, ...] = (),
 ) -> Array:
-    """Return h [B, T, H] for xs [B, T, C] from a state of zeros.
+    """Return h [B, T, H] for xs [B, T, C].
 
-    activations: of state and gates, by the name they have here.
+    activations: of state and gates, by the name they have here. start: h and c [B, H] before the
+    first step; zeros where left out.
     """
     state_act, gate_act = (ACTIVATIONS[name] for name in activations)
     gates, hidden = _LSTM[layout], _units(arrays)
-    h = c = np.zeros((len(xs), hidden), xs.dtype)
+    zeros = np.zeros((len(xs), hidden), xs.dtype)
+    h, c = start or (zeros, zeros)
     outputs = []
     for t in range(xs.shape[1]):
         a = gates(arrays, xs[:, t], h)
@@ -51,12 +57,20 @@ def run_lstm(
 
 
 def run_gru(
-    layout: str, arrays: Mapping[str, Array], xs: Array, activations: tuple[str, str], reset: str
+    layout: str,
+    arrays: Mapping[str, Array],
+    xs: Array,
+    how: tuple[str, str, str],
+    start: tuple[Array, ...] = (),
 ) -> Array:
-    """Return h [B, T, H] for xs [B, T, C] from a state of zeros. reset: as in our GRU layer."""
-    state_act, gate_act = (ACTIVATIONS[name] for name in activations)
+    """Return h [B, T, H] for xs [B, T, C].
+
+    how: activations of state and gates, and `reset`, as in our GRU layer. start: h [B, H] before
+    the first step; zeros where left out.
+    """
+    state_act, gate_act, reset = ACTIVATIONS[how[0]], ACTIVATIONS[how[1]], how[2]
     split, hidden = _GRU[layout], _units(arrays)
-    h = np.zeros((len(xs), hidden), xs.dtype)
+    h = start[0] if start else np.zeros((len(xs), hidden), xs.dtype)
     outputs = []
     for t in range(xs.shape[1]):
         of_x, weights, bias = split(arrays, xs[:, t])

@@ -33,6 +33,11 @@ BODIES: dict[str, list[LayerSpec]] = {
         LayerSpec("a", "gru", {"hidden": 4, "reset": "recurrent-bias-after-multiplication"})
     ],
     "peephole": [LayerSpec("a", "peephole_lstm", {"hidden": 4})],
+    "begun": [
+        LayerSpec(
+            "a", "lstm", {"hidden": 2, "hidden_state": [0.5, -0.5], "cell_state": [1.0, 2.0]}
+        ),
+    ],
     "mixed": [
         LayerSpec("c", "conv1d", {"size": 3, "filters": 4, "padding": "causal"}),
         LayerSpec("r", "relu"),
