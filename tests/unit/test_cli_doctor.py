@@ -47,3 +47,21 @@ def test_no_room_for_temporary_files_is_broken(capsys, monkeypatch, tmp_path: Pa
     assert end.value.exit_code == 1
     assert findings["temporary folder"]["status"] == "broken"
     assert "TMPDIR" in findings["temporary folder"]["advice"]
+
+
+def test_each_extra_that_a_command_needs_is_looked_at(project: Path) -> None:
+    metadata = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = metadata["project"]["optional-dependencies"]
+    named = {
+        re.split(r"[<>=\[]", text)[0]: extra
+        for extra in set(doctor.EXTRAS.values())
+        for text in extras[extra]
+    }
+    assert named == doctor.EXTRAS
+
+
+def test_a_package_that_nothing_requires_may_be_missing(monkeypatch) -> None:
+    monkeypatch.setitem(doctor.EXTRAS, "no-such-package", "pictures")
+    finding = doctor.extra("no-such-package")
+    assert (finding.status, finding.found) == ("ok", "not installed")
+    assert "forecastd[pictures]" in finding.advice
