@@ -25,9 +25,9 @@ ENDINGS = {
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="The config, or with --resume a run folder.")] = (
-        Path("forecast.toml")
-    ),
+    config: Annotated[
+        Path, typer.Argument(help="The config, or with --resume a run folder or checkpoint.")
+    ] = (Path("forecast.toml")),
     data: Annotated[str | None, typer.Option(help="Another data set: data.path.")] = None,
     out: Annotated[str | None, typer.Option(help="Where run folders go: run.dir.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes: train.epochs.")] = None,

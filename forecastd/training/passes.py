@@ -69,7 +69,8 @@ def training_pass(task: Task, epoch: int) -> Pass:
     shape, stride = pace.shape, pace.loss_stride
     plan = pace.planner(material.training_pieces(), pace.lanes, dice, shape.sequence)
     extent = extent_of(plan, shape)
-    ended = needs_whole_series(task.spec) or _padding_counts(task.spec)
+    answered = once and task.config.task.supervised
+    ended = answered or needs_whole_series(task.spec) or _padding_counts(task.spec)
 
     def marks(chunk: Chunk, number: int) -> Marks:
         steps = chunk.values.shape[1]
