@@ -96,6 +96,15 @@ def test_nothing_left_to_train_is_an_error(tmp_path: Path) -> None:
         prepared(tmp_path, train={"multipliers": [{"part": "_", "rate": 0.0}]})
 
 
+@pytest.mark.trap(28)
+def test_a_recurrent_layer_has_three_parameters(tmp_path: Path) -> None:
+    found = trained_parameters(prepared(tmp_path).trainer.network, TrainSettings())
+    names = [one.name for one in found if one.name.startswith("layers.lstm_1.")]
+    assert [name.rpartition(".")[2] for name in names] == [
+        "weight_ih_l0", "weight_hh_l0", "bias_ih_l0",
+    ]  # fmt: skip
+
+
 @pytest.mark.trap(29)
 def test_biases_carry_no_penalty(tmp_path: Path) -> None:
     network = prepared(tmp_path).trainer.network
