@@ -111,9 +111,9 @@ def write_activations(
     rows, series = 0, set()
     with published(target, schema) as writer:
         for part in activations(artifact, store, view):
-            for table in _tables(part, schema):
-                writer.write_table(table)
-                rows += len(table)
+            table = pa.concat_tables([schema.empty_table(), *_tables(part, schema)])
+            writer.write_table(table)
+            rows += len(table)
             series.add(part.series)
             keep(part)
     return Written(target, len(series), rows)

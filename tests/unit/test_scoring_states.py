@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from models import example, model, waves
+from networks import network
 from typer.testing import CliRunner, Result
 
 from forecast_cli.main import app
 from forecastd import artifact
+from forecastd.artifact import Artifact
 from forecastd.errors import ArtifactError, UserError
+from forecastd.network.model import weights_of
+from forecastd.network.spec import HeadSpec, lstm_chain
 from forecastd.runtime.state_file import SavedStates, load_states, save_states
 
 LENGTHS = {"a": 130, "b": 75, "new": 40}
@@ -24,18 +31,39 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def predicted(folder: Path, data: pl.DataFrame, *options: object, name: str = "m") -> pl.DataFrame:
+BY = ("unique_id", "cutoff", "h")
+
+
+def predicted(
+    folder: Path, data: pl.DataFrame, *options: object, by: Sequence[str] = BY
+) -> pl.DataFrame:
     data.write_parquet(folder / "data.parquet")
     out = folder / "out.parquet"
-    result = call("predict", folder / name, folder / "data.parquet", "-o", out, *options)
+    result = call("predict", folder / "m", folder / "data.parquet", "-o", out, *options)
     assert result.exit_code == 0, result.exception or result.output
-    return pl.read_parquet(out).sort("unique_id", "cutoff", "h")
+    return pl.read_parquet(out).sort(by)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     artifact.save(tmp_path / "m", model("two_layers", max_gap=3), example())
     return tmp_path
+
+
+def of_kind(kind: str) -> Artifact:
+    """A model whose network says one thing of what it is given, or answers instead of forecasts."""
+    trained = model("two_layers", max_gap=3)
+    spec = trained.spec
+    if kind == "last":
+        spec = replace(spec, layers=lstm_chain(6, 1, 0.0, "last"))
+    else:
+        head = HeadSpec("responses", 1, outputs=1)
+        spec = replace(spec, features=replace(spec.features, channels=1, lags=0), head=head)
+        trained.signature = replace(
+            trained.signature, task="regression", horizon=1, quantiles=(), past=("x",)
+        )
+    trained.spec, trained.weights = spec, weights_of(network(spec, torch.float32, 5))
+    return trained
 
 
 def parts(frame: pl.DataFrame, *bounds: int) -> list[pl.DataFrame]:
@@ -47,9 +75,8 @@ def parts(frame: pl.DataFrame, *bounds: int) -> list[pl.DataFrame]:
     return [frame.filter((row >= low) & (row < high)) for low, high in itertools.pairwise(edges)]
 
 
-def same(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
-    keys = ["unique_id", "cutoff", "h"]
-    assert found.select(keys).equals(wanted.select(keys))
+def same(found: pl.DataFrame, wanted: pl.DataFrame, by: Sequence[str] = BY) -> None:
+    assert found.select(by).equals(wanted.select(by))
     numbers = [name for name in wanted.columns if name.startswith("yhat")]
     np.testing.assert_allclose(
         found.select(numbers).to_numpy(), wanted.select(numbers).to_numpy(), rtol=1e-4, atol=1e-4
@@ -74,6 +101,21 @@ def test_a_history_in_parts_gives_the_forecasts_of_the_whole(folder: Path, hole:
     assert sorted(kept.keys.tolist()) == ["a", "b", "new"]
     steps = dict(zip(kept.keys.tolist(), kept.steps.tolist(), strict=True))
     assert steps == LENGTHS
+
+
+@pytest.mark.parametrize("kind", ["last", "regression"])
+def test_other_networks_go_on_too(tmp_path: Path, kind: str) -> None:
+    stretch = example()
+    if kind == "regression":
+        stretch.values = stretch.values[:, 1:]
+    artifact.save(tmp_path / "m", of_kind(kind), stretch)
+    by = ["unique_id", "cutoff", "h"] if kind == "last" else ["unique_id", "ds"]
+    first, second = parts(waves(LENGTHS), 60)
+    states = tmp_path / "s.safetensors"
+    wanted = predicted(tmp_path, waves(LENGTHS), by=by)
+    found = [predicted(tmp_path, first, "--state-out", states, by=by)]
+    found.append(predicted(tmp_path, second, "--state-in", states, by=by))
+    same(pl.concat(found).sort(by), wanted, by)
 
 
 def test_too_long_a_hole_starts_the_series_afresh(folder: Path) -> None:
