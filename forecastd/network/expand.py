@@ -21,6 +21,7 @@ from forecastd.features.spec import PARTS, FeatureSpec
 from forecastd.network.kinds import KINDS
 from forecastd.network.kinds.contract import Shape
 from forecastd.network.kinds.entering import SEQUENCE_INPUT, SequenceInputOptions
+from forecastd.network.outputs import head_kind, require_loss
 from forecastd.network.spec import LayerSpec
 from forecastd.network.wiring import INPUT, Wiring, options_of, problem_in, wire_network
 from forecastd.network_settings import LayerSettings, NetworkSettings
@@ -161,6 +162,7 @@ def check_network(config: TrainConfig) -> Draft:
 
     Raises SpecError, one sentence that names the layer, or ConfigError.
     """
+    require_loss(head_kind(config.task.kind, config.network.head.kind), config.train.loss)
     layers = layers_of(config.network)
     problem: SpecError | None = None
     for features in possible_features(config):

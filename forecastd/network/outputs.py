@@ -42,6 +42,11 @@ def require_loss(head: str, loss: str) -> str:
     return loss
 
 
+def head_kind(task: str, forecast_head: str) -> str:
+    """Return the kind of head of a task. forecast_head: that of a forecast."""
+    return next((head for head, of in SUPERVISED.items() if of == task), forecast_head)
+
+
 def head_of_forecast(
     kind: str, signature: Signature, lags: int, layers: Sequence[LayerSpec], output: Shape
 ) -> HeadSpec:
@@ -62,7 +67,7 @@ def head_of_task(signature: Signature, layers: Sequence[LayerSpec], output: Shap
     classes a softmax, that gives as many numbers as there are responses or classes. Raises
     SpecError where it ends with a softmax that does not.
     """
-    kind = next(head for head, task in SUPERVISED.items() if task == signature.task)
+    kind = head_kind(signature.task, "")
     outputs = len(signature.classes) if kind == "classes" else len(signature.targets)
     last = layers[-1] if layers else LayerSpec("", "")
     if kind == "classes" and last.kind == "softmax" and output.width != outputs:

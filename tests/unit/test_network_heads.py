@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import MORE_SPECS, SPECS, inputs, network
 
+from forecastd.config import TrainConfig
 from forecastd.errors import ArtifactError, ConfigError, SpecError
 from forecastd.network.distributions import (
     count_loss,
@@ -20,6 +21,7 @@ from forecastd.network.distributions import (
     student_loss,
     student_quantiles,
 )
+from forecastd.network.expand import check_network
 from forecastd.network.heads import HEADS, ClassesHead, CountHead, ResponsesHead
 from forecastd.network.kinds.contract import Shape
 from forecastd.network.model import ForecastNetwork
@@ -254,6 +256,17 @@ def test_a_point_head_may_take_the_last_layer_as_it_is(seed: int) -> None:
 
 def test_every_head_has_losses() -> None:
     assert LOSSES.keys() == HEADS.keys()
+
+
+def test_a_loss_is_checked_before_any_data_is_read() -> None:
+    tables = {
+        "data": {"path": "nowhere.parquet", "past": ["x"]},
+        "task": {"kind": "classification"},
+        "train": {"loss": "mse"},
+    }
+    with pytest.raises(ConfigError, match=r"train\.loss: mse cannot train the head classes"):
+        check_network(TrainConfig.model_validate(tables))
+    check_network(TrainConfig.model_validate(tables | {"train": {"loss": "cross-entropy"}}))
 
 
 def test_a_loss_that_cannot_train_a_head_is_told() -> None:
