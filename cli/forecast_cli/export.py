@@ -18,6 +18,9 @@ DIFFERENCE_MAX = 1e-4
 def export(
     model: Annotated[Path, typer.Argument(help="A model or run folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
+    features: Annotated[
+        bool, typer.Option("--features", help="The features too: raw values in, data's units out.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write one step of the network as ONNX: x and states in, the answer and next states out."""
@@ -27,7 +30,7 @@ def export(
     from forecastd.files import write_durably
 
     trained = artifact.load(model, check=False)
-    content, difference = _exported(trained)
+    content, difference = _exported(trained, features=features)
     if difference > DIFFERENCE_MAX:
         message = f"the ONNX graph is {difference:.1e} away from the network"
         raise BugError(message)
@@ -36,38 +39,48 @@ def export(
         print_json({"path": output, "bytes": len(content), "difference": difference})
         return
     note(f"{len(content):,} bytes, at most {difference:.1e} from the network over 50 steps")
-    note("how x and lags are made of observations: docs/guides/weights.md")
+    if not features:
+        note("how x and lags are made of observations: docs/guides/weights.md")
     print(output)
 
 
-def _exported(trained: Artifact) -> tuple[bytes, float]:
+def _exported(trained: Artifact, *, features: bool) -> tuple[bytes, float]:
     """Return the graph and how far it is from the network. Raises UserError without onnx."""
     from forecastd.errors import UserError
 
     try:
-        from forecastd.exchange.onnx_check import difference
+        from forecastd.exchange.onnx_check import difference, difference_of_all
         from forecastd.exchange.onnx_step import export_step
     except ModuleNotFoundError as error:
         message = f"the package {error.name} is not installed"
         raise UserError(message, hint="pip install 'forecastd[onnx]'") from error
-    content = export_step(trained.spec, trained.weights, _about(trained))
-    return content, difference(content, trained.network)
+    about = _about(trained, features=features)
+    content = export_step(trained.spec, trained.weights, about, features=features)
+    compare = difference_of_all if features else difference
+    return content, compare(content, trained.network)
 
 
-def _about(trained: Artifact) -> dict[str, str]:
+def _about(trained: Artifact, *, features: bool) -> dict[str, str]:
     """Return the texts that tell what goes in and what comes out."""
     from forecastd.artifact import signature_to_json
     from forecastd.exchange.inputs import input_names
 
     spec = trained.spec
     said = {"classes": "the probability of each class", "responses": "each target"}
-    y = said.get(spec.head.kind, "[horizon, quantile], scaled: value * spread + location")
+    units = "in the units of the data" if features else "scaled: y * spread + location"
+    signature = trained.signature
+    told = {
+        "values": list(signature.channels),
+        "clocks": [f"{wave}({c})" for c in spec.features.clocks for wave in ("sin", "cos")],
+        "codes": [signature.id or signature.target, *signature.static],
+    }
+    known = told if features else {"x": input_names(signature, spec.features)}
     return {
         "digest": trained.digest,
-        "x": json.dumps(input_names(trained.signature, spec.features)),
-        "y": y,
+        **{name: json.dumps(names) for name, names in known.items()},
+        "y": said.get(spec.head.kind, f"[horizon, quantile], {units}"),
         "start": json.dumps(_start(trained)),
-        "signature": json.dumps(signature_to_json(trained.signature)),
+        "signature": json.dumps(signature_to_json(signature)),
         "features": json.dumps(spec.to_json()["features"]),
     }
 

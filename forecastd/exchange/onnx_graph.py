@@ -29,9 +29,19 @@ class Graph:
         """Add an array; floats as float32."""
         name = f"constant_{len(self.constants)}"
         kind = np.float32 if array.dtype.kind == "f" else np.int64
-        stored = np.ascontiguousarray(array, kind)
+        stored = np.array(array, kind, order="C")  # ascontiguousarray would add an axis to none
         self.constants.append(numpy_helper.from_array(stored, name))
         return name
+
+    def exact(self, numbers: Array | float) -> str:
+        """Add numbers as float64."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(numbers, np.float64), name))
+        return name
+
+    def place(self, number: int) -> str:
+        """Add a whole number that is no list: an index that takes an axis away."""
+        return self.constant(np.array(number, np.int64))
 
     def name(self, value: str, name: str) -> None:
         """Let a value leave the graph under a name of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from forecast_cli.main import app
 from forecastd import artifact
 from forecastd.errors import UserError
 from forecastd.exchange.inputs import input_names
-from forecastd.exchange.onnx_check import difference
+from forecastd.exchange.onnx_check import difference, difference_of_all
 from forecastd.exchange.onnx_step import export_step
 from forecastd.features.encoder import Inputs
 from forecastd.features.scaling import ScaleState
@@ -114,6 +115,36 @@ def test_fifty_carried_steps_are_those_of_the_network(name: str) -> None:
     assert difference(content, net) <= 1e-5
 
 
+FIXED = FeatureSpec(2, ("hour",), 9.0, 3, 0, (4,), "zscore")
+WITH_FEATURES = {
+    **SPECS,
+    **SUPERVISED_SPECS,
+    "fixed": NetworkSpec(FIXED, BODIES["gru"], HeadSpec("point", 2, (), 3)),
+    "one_lag": NetworkSpec(
+        FeatureSpec(1, (), 3.0, 1, 0, (4,)), BODIES["gru"], HeadSpec("point", 2, (), 1)
+    ),
+    "video": NetworkSpec(FRAMES, VIDEO, POINT),
+}
+
+
+@pytest.mark.trap(23)
+@pytest.mark.parametrize("name", WITH_FEATURES)
+def test_with_its_features_a_graph_takes_raw_values_with_holes(name: str) -> None:
+    net = randomised(WITH_FEATURES[name])
+    if name == "fixed":
+        net.encoder.scale.spread.abs_().add_(0.5)
+    content = export_step(net.spec, weights_of(net), {}, features=True)
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    assert difference_of_all(content, net) <= 1e-5
+
+
+def test_a_wrong_half_life_is_noticed() -> None:
+    net = randomised(SPECS["two_layers"])
+    spec = replace(net.spec, features=replace(net.spec.features, half_life=6.0))
+    content = export_step(spec, weights_of(net), {}, features=True)
+    assert difference_of_all(content, net) > 1e-3
+
+
 def test_a_wrong_weight_is_noticed() -> None:
     net = network(ALL_SPECS["gru"], torch.float32)
     weights = weights_of(net)
@@ -139,6 +170,19 @@ def test_what_cannot_be_exported_is_named(
     net = network(NetworkSpec(FEATURES, tuple(layers), head), torch.float32)
     with pytest.raises(UserError, match=said):
         export_step(net.spec, weights_of(net), {})
+
+
+def test_the_command_writes_the_features_too(tmp_path: Path) -> None:
+    artifact.save(tmp_path / "m", model("two_layers"), example())
+    path = tmp_path / "step.onnx"
+    arguments = ["export", str(tmp_path / "m"), "-o", str(path), "--features", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["difference"] <= 1e-5
+    told = {each.key: each.value for each in onnx.load(str(path)).metadata_props}
+    assert json.loads(told["values"]) == ["y", "x"]
+    assert json.loads(told["clocks"]) == ["sin(hour)", "cos(hour)"]
+    assert json.loads(told["codes"]) == ["unique_id"]
 
 
 def test_the_command_writes_a_file_that_tells_its_inputs(tmp_path: Path) -> None:
