@@ -44,19 +44,33 @@ def main() -> None:
         return
     chosen = _chosen(given.names)
     ready = [example for example in chosen if _has_data(example, given.data)]
-    rows = [row for rows in _run(ready, given) for row in rows]
-    order = {example.name: number for number, example in enumerate(EXAMPLES)}
-    rows.sort(key=lambda row: order[row["example"]])
+    rows = _in_order([row for rows in _run(ready, given) for row in rows])
     print(table(rows))
     failed = {example.name for example in ready} - {row["example"] for row in rows}
     if failed:
         sys.exit(f"failed: {', '.join(sorted(failed))}")
-    if not given.quick and given.seeds == SEEDS and len(ready) == len(EXAMPLES):
-        from measure import keep
+    if not given.quick and given.seeds == SEEDS:
+        _keep(rows)
 
-        with contextlib.redirect_stdout(io.StringIO()):
-            keep("examples", rows)
-        put_into_guide(table(rows))
+
+def _keep(rows: list[dict[str, Any]]) -> None:
+    """Put the rows into benchmarks/results/examples.json, and all that it holds into the guide."""
+    from measure import RESULTS, keep
+
+    path, new = RESULTS / "examples.json", {row["example"] for row in rows}
+    older = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    rows = _in_order(rows + [row for row in older if row["example"] not in new])
+    with contextlib.redirect_stdout(io.StringIO()):
+        keep("examples", rows)
+    text = GUIDE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(f"{BEGIN}\n")
+    after = rest.partition(END)[2]
+    GUIDE.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}", encoding="utf-8")
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    order = {example.name: number for number, example in enumerate(EXAMPLES)}
+    return sorted(rows, key=lambda row: order.get(row["example"], len(order)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -185,14 +199,6 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells += [goal, f"{_short(row['naive'])} ({row['naive_is']})", row["cpu_s_a_seed"]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
-
-
-def put_into_guide(figures: str) -> None:
-    """Write the table between the marks of docs/guides/examples.md."""
-    text = GUIDE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(f"{BEGIN}\n")
-    after = rest.partition(END)[2]
-    GUIDE.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}", encoding="utf-8")
 
 
 def _short(value: float) -> str:
