@@ -30,7 +30,7 @@ from forecastd.runtime.kernels.table import (
     SPREAD_AT,
     STEPS_AT,
 )
-from forecastd.runtime.kernels.tiles import PANEL, TILE_ROWS, tile_of_one, tile_of_rows
+from forecastd.runtime.kernels.tiles import PANEL, multiply
 from forecastd.runtime.kernels.vectors import (
     LANES,
     VECTOR_BYTES,
@@ -76,21 +76,11 @@ def _dense(p: IntArray, words: int, count: int) -> None:
             _dots(p, words, place)
         return
     depth, stride = read_i64(words, DENSE_INPUTS), p[HEAD_STRIDE]
-    panel_bytes = 4 * PANEL * depth
     weights, bias = read_i64(words, DENSE_WEIGHTS_AT), read_i64(words, DENSE_BIAS_AT)
     out = read_i64(words, DENSE_OUT_AT)
     for _ in range(0, read_i64(words, DENSE_OUTPUTS), PANEL):
-        done = 0
-        while done < count:
-            values = p[HEAD_INPUT_AT] + 4 * stride * done
-            target = out + 4 * PANEL * done
-            if count - done >= TILE_ROWS:
-                tile_of_rows(weights, panel_bytes, bias, values, stride, depth, target)
-                done += TILE_ROWS
-            else:
-                tile_of_one(weights, panel_bytes, bias, values, stride, depth, target)
-                done += 1
-        weights += panel_bytes
+        multiply((weights, bias), (p[HEAD_INPUT_AT], stride, depth), count, out)
+        weights += 4 * PANEL * depth
         bias += 4 * PANEL
         out += _PANEL_ROWS_BYTES
 

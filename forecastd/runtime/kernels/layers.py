@@ -43,10 +43,9 @@ from forecastd.runtime.kernels.table import (
 )
 from forecastd.runtime.kernels.tiles import (
     PANEL,
-    TILE_ROWS,
+    multiply,
     tile_of_one,
     tile_of_one_wide,
-    tile_of_rows,
 )
 from forecastd.runtime.kernels.vectors import (
     LANES,
@@ -125,27 +124,18 @@ def _run_many(p: IntArray, words: int, count: int) -> None:
     stride = read_i64(words, LAYER_STRIDE)
     weights, bias = read_i64(words, LAYER_WEIGHTS_AT), read_i64(words, LAYER_BIAS_AT)
     buffer = read_i64(words, LAYER_BUFFER_AT)
-    panel_bytes = 4 * PANEL * depth
     gates, block = p[GATES_AT], p[BLOCK_AT]
     kind = read_i64(words, LAYER_KIND)
     layer = kind, read_i64(words, LAYER_PEEPHOLES_AT), p[TAIL_AT]
     for unit in range(0, hidden, LANES):
-        done = 0
-        while done < count:
-            values, out = buffer + 4 * done * stride, gates + 4 * PANEL * done
-            if count - done >= TILE_ROWS:
-                tile_of_rows(weights, panel_bytes, bias, values, stride, depth, out)
-                done += TILE_ROWS
-            else:
-                tile_of_one(weights, panel_bytes, bias, values, stride, depth, out)
-                done += 1
+        multiply((weights, bias), (buffer, stride, depth), count, gates)
         for place in range(count):
             of_row = block + 8 * BLOCK_WORDS * place
             _update_cells(of_row, unit, hidden - unit, gates + 4 * PANEL * place, layer)
         for place in range(count):
             of_row = block + 8 * BLOCK_WORDS * place
             _write_outputs(of_row, unit, hidden - unit, gates + 4 * PANEL * place, layer)
-        weights += panel_bytes
+        weights += 4 * PANEL * depth
         bias += 4 * PANEL
         layer = kind, layer[1] + 4 * PANEL, layer[2]
 

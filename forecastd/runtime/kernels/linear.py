@@ -24,7 +24,7 @@ from forecastd.runtime.kernels.table import (
     LAYER_TAPS,
     LAYER_WEIGHTS_AT,
 )
-from forecastd.runtime.kernels.tiles import PANEL, TILE_ROWS, tile_of_one, tile_of_rows
+from forecastd.runtime.kernels.tiles import PANEL, multiply
 from forecastd.runtime.kernels.vectors import (
     VECTOR_BYTES,
     larger,
@@ -51,17 +51,9 @@ def run_linear(p: IntArray, words: int, count: int) -> None:
     outputs, depth = read_i64(words, LAYER_HIDDEN), before + inputs
     stride, buffer = read_i64(words, LAYER_STRIDE), read_i64(words, LAYER_BUFFER_AT)
     weights, bias = read_i64(words, LAYER_WEIGHTS_AT), read_i64(words, LAYER_BIAS_AT)
-    panel_bytes, gates = 4 * PANEL * depth, p[GATES_AT]
+    gates = p[GATES_AT]
     for first in range(0, outputs, PANEL):
-        done = 0
-        while done < count:
-            values, out = buffer + 4 * done * stride, gates + 4 * PANEL * done
-            if count - done >= TILE_ROWS:
-                tile_of_rows(weights, panel_bytes, bias, values, stride, depth, out)
-                done += TILE_ROWS
-            else:
-                tile_of_one(weights, panel_bytes, bias, values, stride, depth, out)
-                done += 1
+        multiply((weights, bias), (buffer, stride, depth), count, gates)
         if read_i64(words, LAYER_RECTIFIED) != 0:
             for offset in range(0, 4 * PANEL * count, VECTOR_BYTES):
                 store(gates + offset, larger(load(gates + offset), spread(np.float32(0))))
@@ -69,7 +61,7 @@ def run_linear(p: IntArray, words: int, count: int) -> None:
         for place in range(count):
             target = read_i64(p[BLOCK_AT] + 8 * BLOCK_WORDS * place, BLOCK_OUTPUT_AT)
             copy_floats(gates + 4 * PANEL * place, target + 4 * first, some)
-        weights += panel_bytes
+        weights += 4 * PANEL * depth
         bias += 4 * PANEL
     if read_i64(words, LAYER_HIDDEN_OFFSET) > 0:
         for place in range(count):

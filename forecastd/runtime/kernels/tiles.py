@@ -12,6 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from forecastd.runtime.kernels.compiling import part
 from forecastd.runtime.kernels.vectors import (
     F32,
     I64,
@@ -146,3 +147,23 @@ def _merge(builder: Any, one: tuple[Any, ir.Block], other: tuple[Any, ir.Block])
 tile_of_rows = _tile(TILE_ROWS, 1)
 tile_of_one = _tile(1, 1)
 tile_of_one_wide = _tile(1, 2)
+
+
+@part
+def multiply(panel: tuple[int, int], rows: tuple[int, int, int], count: int, out: int) -> None:
+    """Write to out [count, PANEL] the bias of a panel and the products of `count` rows with it.
+
+    panel: addresses of its weights [depth, PANEL] and bias. rows: the address of the first, the
+    floats from one to the next, and depth, how many of each are multiplied.
+    """
+    weights, bias = panel
+    values, stride, depth = rows
+    done = 0
+    while done < count:
+        at, target = values + 4 * done * stride, out + 4 * PANEL * done
+        if count - done >= TILE_ROWS:
+            tile_of_rows(weights, 0, bias, at, stride, depth, target)
+            done += TILE_ROWS
+        else:
+            tile_of_one(weights, 0, bias, at, stride, depth, target)
+            done += 1
