@@ -48,7 +48,7 @@ def waveforms(series: int = 1000, seed: int = 0) -> Tables:
     return {"train": pa.concat_tables(parts[:held]), "test": pa.concat_tables(parts[held:])}
 
 
-def moving_shapes(clips: int = 800, seed: int = 0) -> Tables:
+def moving_shapes(clips: int = 1200, seed: int = 0) -> Tables:
     """Return clips of 6 to 10 frames of 28x28x1 with 10 classes: square or cross, and its motion.
 
     Halfway each shape is about the middle, wherever it goes, one or two pixels a frame; so no

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+
+import pytest
 from coverage_rows import ROWS, TRAPS
 from coverage_table import PAGE, marks, page
+
+PROJECT = PAGE.parents[2]
 
 
 def test_the_rows_are_all_there() -> None:
@@ -35,3 +41,26 @@ def test_no_row_is_without_a_test() -> None:
 def test_no_trap_is_without_a_test() -> None:
     shown = {mark.value for mark in marks() if mark.name == "trap"}
     assert [f"{trap}: {what}" for trap, what in TRAPS.items() if trap not in shown] == []
+
+
+@pytest.mark.trap(41)
+def test_figures_of_the_examples_stand_beside_measured_ones() -> None:
+    """What counts was measured here, by a model and by a naive one; no page is cited."""
+    rows = json.loads((PROJECT / "benchmarks/results/examples.json").read_text())["rows"]
+    assert {row["row"] for row in rows} == {f"E{number}" for number in range(1, 11)}
+    for row in rows:
+        assert len(row["seeds"]) == 3
+        assert row["mean"] == pytest.approx(sum(row["seeds"]) / 3, abs=1e-3)
+        assert row["naive_is"]
+        better = row["mean"] > row["naive"] if row["more_is_better"] else row["mean"] < row["naive"]
+        assert better, row["example"]
+
+
+@pytest.mark.trap(42)
+def test_no_file_was_copied_from_a_vendor() -> None:
+    owners = "math" + "works|wol" + "fram"  # in two, so that this line is none
+    notice = re.compile(rf"(copyright|\(c\)|©)[^\n]{{0,40}}({owners})", re.IGNORECASE)
+    folders = ["forecastd", "cli", "tests", "examples", "benchmarks", "docs"]
+    files = [path for folder in folders for path in (PROJECT / folder).rglob("*.[pm][yd]")]
+    assert len(files) > 200
+    assert [path for path in files if notice.search(path.read_text(encoding="utf-8"))] == []
