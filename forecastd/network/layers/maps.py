@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from forecastd.network.kinds.contract import Facts, Shape
 from forecastd.network.kinds.linear import MapOptions
 from forecastd.network.layers.contract import Factor, Layer
 from forecastd.network.layers.initial import WEIGHTS
+
 
 def drawn(shape: tuple[int, ...], how: str) -> nn.Parameter:
     """Return a parameter drawn as a kind's option says: a name of initial.WEIGHTS."""
