@@ -165,6 +165,18 @@ class TrainConfig(Settings):
     train: TrainSettings = TrainSettings()
     run: RunSettings = RunSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_sequences_are_held_out_whole(cls, tree: Any) -> Any:
+        """Split answers of whole series by series, where nothing was said: not their ends off."""
+        if isinstance(tree, dict) and not tree.get("split"):
+            table = {name: tree.get(name) for name in ("task", "train", "data")}
+            said = {name: value if isinstance(value, dict) else {} for name, value in table.items()}
+            supervised = said["task"].get("kind") in {"regression", "classification"}
+            if supervised and said["train"].get("mode") == "sequences" and said["data"].get("id"):
+                return {**tree, "split": {"by": "series"}}
+        return tree
+
     @model_validator(mode="after")
     def _parts_fit(self) -> TrainConfig:
         data = self.data

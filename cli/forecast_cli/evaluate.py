@@ -74,7 +74,8 @@ def evaluate(
         print_json(result)
         return
     if isinstance(result, Answers):
-        note(f"{result.answers:,} answers of {result.series:,} series")
+        scored = "" if part is Part.ALL else f", the {part.value} part; --split all scores all rows"
+        note(f"{result.answers:,} answers of {result.series:,} series{scored}")
     else:
         note(f"{result.origins:,} origins of {result.series:,} series, {result.values:,} values")
     _print(result.metrics)

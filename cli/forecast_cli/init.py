@@ -120,6 +120,12 @@ def _data(proposal: Proposal, path: str) -> list[str]:
         lines.append('# past = ["temperature"]  # numbers known up to now')
     if settings.static:
         lines.append(f"static = {_toml(settings.static)}  # {reasons['static']}")
+        lines.append(
+            "# to say such a text of each series: name it as target, the inputs in past, and"
+        )
+        lines.append(
+            '# write a table [task] with kind = "classification"; see docs/guides/tasks.md'
+        )
     for name, reason in proposal.left_out.items():
         lines.append(f"# left out: {_toml(name)}, {reason}")
     season = proposal.season

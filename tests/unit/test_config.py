@@ -245,3 +245,19 @@ trees = st.fixed_dictionaries(
 def test_what_toml_says_is_what_the_settings_hold(tmp_path: Path, tree: dict[str, Any]) -> None:
     settings = _load(tmp_path, tomlkit.dumps(tree)).settings
     assert settings.model_dump(exclude_unset=True) == tree
+
+
+@pytest.mark.parametrize(
+    ("mode", "split", "by"),
+    [
+        ("sequences", "", "series"),
+        ("lanes", "", "time"),
+        ("sequences", "[split]\ngap = 1\n", "time"),
+    ],
+)
+def test_answers_of_whole_series_are_split_by_series(
+    mode: str, split: str, by: str, tmp_path: Path
+) -> None:
+    data = '[data]\npath = "x.parquet"\nid = "a"\npast = ["b"]\n'
+    text = f'{data}{split}[task]\nkind = "classification"\n[train]\nmode = "{mode}"\n'
+    assert _load(tmp_path, text).settings.split.by == by
