@@ -26,8 +26,8 @@ lint: $(INSTALLED) ## style, format and import directions
 type: $(INSTALLED) ## types, strict
 	.venv/bin/mypy
 
-test: $(INSTALLED) ## all quick tests
-	.venv/bin/pytest -m "not slow and not gpu"
+test: $(INSTALLED) ## all quick tests, files side by side on all cores
+	.venv/bin/pytest -n auto --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(INSTALLED) ## the tests that train, kill and restart
 	.venv/bin/pytest -m "slow and not gpu"
