@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forecastd.runtime.kernels.activations import sigmoid_of_twice, tanh_parts
+from forecastd.runtime.kernels.cells import update_units
 from forecastd.runtime.kernels.compiling import part, section
 from forecastd.runtime.kernels.features import copy_floats
 from forecastd.runtime.kernels.linear import gather_taps, run_linear
@@ -19,7 +19,6 @@ from forecastd.runtime.kernels.table import (
     BLOCK_SLOT,
     BLOCK_WORDS,
     GATES_AT,
-    GRU,
     HEAD_INPUT_AT,
     HEAD_STRIDE,
     LAYER_AHEAD_OFFSET,
@@ -38,7 +37,6 @@ from forecastd.runtime.kernels.table import (
     LAYERS,
     LAYERS_AT,
     LINEAR,
-    PEEPHOLE_LSTM,
     TAIL_AT,
 )
 from forecastd.runtime.kernels.tiles import (
@@ -49,19 +47,11 @@ from forecastd.runtime.kernels.tiles import (
 )
 from forecastd.runtime.kernels.vectors import (
     LANES,
-    VECTOR_BYTES,
-    Vector,
-    fma,
-    load,
     read_i64,
     read_u8,
-    store,
     write_i64,
 )
 from forecastd.series import IntArray
-
-Cells = tuple[int, int, int]
-"""Kind of a layer, where the peepholes of its next panel are, and room for the last few units."""
 
 
 @part
@@ -129,12 +119,7 @@ def _run_many(p: IntArray, words: int, count: int) -> None:
     layer = kind, read_i64(words, LAYER_PEEPHOLES_AT), p[TAIL_AT]
     for unit in range(0, hidden, LANES):
         multiply((weights, bias), (buffer, stride, depth), count, gates)
-        for place in range(count):
-            of_row = block + 8 * BLOCK_WORDS * place
-            _update_cells(of_row, unit, hidden - unit, gates + 4 * PANEL * place, layer)
-        for place in range(count):
-            of_row = block + 8 * BLOCK_WORDS * place
-            _write_outputs(of_row, unit, hidden - unit, gates + 4 * PANEL * place, layer)
+        update_units((block, count), (unit, hidden - unit), gates, layer)
         weights += 4 * PANEL * depth
         bias += 4 * PANEL
         layer = kind, layer[1] + 4 * PANEL, layer[2]
@@ -168,99 +153,11 @@ def _run_one(p: IntArray, words: int) -> None:
             tile_of_one(weights, panel_bytes, start, values, 0, depth - skipped, gates)
         for panel in range(panels):
             of_panel = gates + 4 * PANEL * panel
-            _update_cells(block, unit, hidden - unit, of_panel, layer)
-            _write_outputs(block, unit, hidden - unit, of_panel, layer)
+            update_units((block, 1), (unit, hidden - unit), of_panel, layer)
             layer = kind, layer[1] + 4 * PANEL, layer[2]
             unit += LANES
         weights += panels * panel_bytes
         start += 4 * panels * PANEL
-
-
-@part
-def _update_cells(block: int, unit: int, units: int, gates: int, layer: Cells) -> None:
-    """Update LANES cells of the series of a block's row, or the last few, from their gates."""
-    kind, peepholes, tail = layer
-    if kind == GRU:
-        return
-    cell = read_i64(block, BLOCK_CELL_AT) + 4 * unit
-    place = cell if units >= LANES else tail
-    if units < LANES:
-        copy_floats(cell, tail, units)
-    if kind == PEEPHOLE_LSTM:
-        _see_old_cell(gates, peepholes, load(place))
-    new = _lstm_cell(gates, load(place))
-    store(place, new)
-    if kind == PEEPHOLE_LSTM:
-        _see_new_cell(gates, peepholes, new)
-    if units < LANES:
-        copy_floats(tail, cell, units)
-
-
-@part
-def _write_outputs(block: int, unit: int, units: int, gates: int, layer: Cells) -> None:
-    """Write LANES hidden states, or the last few, from their cells, and hand them on.
-
-    A pass of its own: what a cell needs is one long chain, and two short ones overlap better.
-    """
-    kind, _, tail = layer
-    cell = read_i64(block, BLOCK_CELL_AT) + 4 * unit
-    memory = read_i64(block, BLOCK_HIDDEN_AT) + 4 * unit
-    output = read_i64(block, BLOCK_OUTPUT_AT) + 4 * unit
-    place = cell if units >= LANES else tail
-    if units < LANES:
-        copy_floats(cell, tail, units)
-    before = load(place)
-    hidden = _gru_hidden(gates, before) if kind == GRU else _lstm_hidden(gates, before)
-    if units >= LANES:
-        store(memory, hidden)
-        store(output, hidden)
-        return
-    store(tail, hidden)
-    copy_floats(tail, memory, units)
-    copy_floats(tail, output, units)
-
-
-@part
-def _see_old_cell(gates: int, peepholes: int, cell: Vector) -> None:
-    """Add what the gates i, f and g see of the cell before the step."""
-    for gate in range(3):
-        at = VECTOR_BYTES * gate
-        store(gates + at, fma(load(peepholes + at), cell, load(gates + at)))
-
-
-@part
-def _see_new_cell(gates: int, peepholes: int, cell: Vector) -> None:
-    """Add what the gate o sees of the cell after the step."""
-    at = 3 * VECTOR_BYTES
-    store(gates + at, fma(load(peepholes + at), cell, load(gates + at)))
-
-
-@part
-def _lstm_cell(gates: int, cell: Vector) -> Vector:
-    """Return f c + i g, over one denominator. Gate order i, f, g, o; i, f and o come halved."""
-    i, i_under = sigmoid_of_twice(load(gates))
-    f, f_under = sigmoid_of_twice(load(gates + VECTOR_BYTES))
-    g, g_under = tanh_parts(load(gates + 2 * VECTOR_BYTES))
-    new, new_under = i * g, i_under * g_under
-    return fma(f * cell, new_under, new * f_under) / (f_under * new_under)
-
-
-@part
-def _lstm_hidden(gates: int, cell: Vector) -> Vector:
-    """Return o tanh(c), over one denominator."""
-    o, o_under = sigmoid_of_twice(load(gates + 3 * VECTOR_BYTES))
-    t, t_under = tanh_parts(cell)
-    return (o * t) / (o_under * t_under)
-
-
-@part
-def _gru_hidden(gates: int, hidden: Vector) -> Vector:
-    """Return (1 - z) n + z h with n = tanh(x + r y). Gate order r, z, x, y; r and z come halved."""
-    r, r_under = sigmoid_of_twice(load(gates))
-    z, z_under = sigmoid_of_twice(load(gates + VECTOR_BYTES))
-    x, y = load(gates + 2 * VECTOR_BYTES), load(gates + 3 * VECTOR_BYTES)
-    n, n_under = tanh_parts(fma(r, y / r_under, x))
-    return fma(n, z_under - z, z * hidden * n_under) / (n_under * z_under)
 
 
 @section
