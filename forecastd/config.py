@@ -7,7 +7,6 @@ the default. A value keeps its origin so that `forecast config show --origin` ca
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,9 @@ from forecastd.network_settings import FeatureSettings as FeatureSettings
 from forecastd.network_settings import NetworkSettings as NetworkSettings
 from forecastd.origins import Found, is_tables, key_lines, places_of, problems_of
 from forecastd.series import Frequency
+from forecastd.settings import Duration as Duration
 from forecastd.settings import Settings as Settings
+from forecastd.settings import parse_duration as parse_duration
 from forecastd.split_settings import SplitSettings as SplitSettings
 from forecastd.task_settings import TaskSettings as TaskSettings
 from forecastd.train_settings import TrainSettings as TrainSettings
@@ -37,21 +38,6 @@ FILE_BYTES_MAX = 1 << 20
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
-
-_DURATION_S = {"ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_duration(value: object) -> object:
-    """Return seconds for "500ms", "30s", "5m", "1h", "2d"; numbers are seconds already."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*([\d.]+)\s*([a-z]+)\s*", value)
-    if match is None or match[2] not in _DURATION_S:
-        message = f"{value!r} is not a duration; write for example 30s, 5m, 1h or 2d"
-        raise ValueError(message)
-    return float(match[1]) * _DURATION_S[match[2]]
 
 
 def _parse_frequency(value: object) -> object:
@@ -64,7 +50,6 @@ def _parse_frequency(value: object) -> object:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 FrequencyText = Annotated[str, BeforeValidator(_parse_frequency)]
 
 

@@ -13,7 +13,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from forecastd.config import Duration, Settings
 from forecastd.connectors.contract import (
     Batch,
     ForecastLines,
@@ -25,6 +24,7 @@ from forecastd.connectors.contract import (
 from forecastd.connectors.frames import FrameSplitter, TakenFrames
 from forecastd.connectors.lines import Taken
 from forecastd.errors import PeerError, UserError
+from forecastd.settings import Duration, Settings
 
 CHUNK_BYTES = 1 << 18
 HEAD_BYTES = 1024

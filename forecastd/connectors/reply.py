@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from forecastd.config import Settings
 from forecastd.connectors.contract import ForecastLines, Format, Position, Surroundings
+from forecastd.settings import Settings
 
 
 class ReplySettings(Settings):

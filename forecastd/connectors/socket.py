@@ -17,12 +17,12 @@ import msgspec
 import numpy as np
 from pydantic import Field, model_validator
 
-from forecastd.config import Duration, Settings
 from forecastd.connectors.connections import Connection
 from forecastd.connectors.contract import LineBatch, Position, SourceEnded, Surroundings
 from forecastd.connectors.lines import Lines, Taken, too_long_rejects
 from forecastd.errors import UserError
 from forecastd.series import Reject
+from forecastd.settings import Duration, Settings
 
 STREAMS_MAX = 1024
 STREAM_NAME_CHARACTERS_MAX = 128

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from forecastd.config import Settings
 from forecastd.connectors.contract import (
     Batch,
     Format,
@@ -18,6 +17,7 @@ from forecastd.connectors.contract import (
     widen_pipe,
 )
 from forecastd.errors import PeerError
+from forecastd.settings import Settings
 
 CHUNK_BYTES = 1 << 18
 

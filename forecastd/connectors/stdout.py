@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from forecastd.config import Settings
 from forecastd.connectors.contract import (
     ForecastLines,
     Format,
@@ -15,6 +14,7 @@ from forecastd.connectors.contract import (
     widen_pipe,
 )
 from forecastd.connectors.file import write_all
+from forecastd.settings import Settings
 
 
 class StdoutSettings(Settings):

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from forecastd.config import Duration, Settings, parse_duration
 from forecastd.errors import UserError
+from forecastd.settings import Duration, Settings, parse_duration
 
 When = Literal["step", "last", "interval", "request"]
 

@@ -28,9 +28,14 @@ Whole = Field(ge=1, le=NUMBER_MAX)
 
 
 class Options(BaseModel):
-    """The options of a kind of layer: unknown ones are errors, defaults are those documented."""
+    """The options of a kind of layer: unknown ones are errors, defaults are those documented.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    What checks them is built when options of the kind are first read: a network has few kinds.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 @dataclass(frozen=True)
