@@ -6,13 +6,16 @@ No compiler is needed on the user's machine, and the code is kept on disk for th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding
 import numba
+from numba.core import environment
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.runtime import nrt
 
@@ -101,11 +104,12 @@ class _QuickCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the machine code for a signature, None where there is none."""
         own: Any = self  # numba has few types
-        if numba.version_info.short in QUICK_VERSIONS:
+        quick = numba.version_info.short in QUICK_VERSIONS
+        if quick:
             _name_run_time()
         else:
             target_context.refresh()
-        with own._guard_against_spurious_io_errors():
+        with own._guard_against_spurious_io_errors(), _without_names() if quick else nullcontext():
             found = own._load_overload(sig, target_context)
         if found is None:
             _announcement.make("once")
@@ -118,6 +122,32 @@ class _NoCache(NullCache):
     def load_overload(self, sig: Any, target_context: Any) -> None:
         """Return nothing."""
         _announcement.make("at each start unless NUMBA_CACHE_DIR names a folder it can be kept in")
+
+
+@contextmanager
+def _without_names() -> Iterator[None]:
+    """Load machine code without the modules of numba whose functions are part of it.
+
+    Their names are for the interpreter, which compiled functions never ask; importing them takes a
+    twentieth of a second.
+    """
+    usual: Any = environment._rebuild_env
+
+    def bare(module: str, constants: list[Any], name: str) -> Any:
+        if not module.startswith("numba.") or module in sys.modules:
+            return usual(module, constants, name)
+        found: Any = environment.Environment._memo.get(name)
+        if found is None:
+            found = environment.Environment({"__name__": module})
+            found.consts[:] = constants
+            found.env_name = name
+        return found
+
+    environment._rebuild_env = bare
+    try:
+        yield
+    finally:
+        environment._rebuild_env = usual
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from forecast_cli.failures import guarded
+from forecast_cli.starting import starting
 from forecastd import __version__
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -54,8 +55,9 @@ def run_daemon(
     once: Annotated[bool, typer.Option("--once", help="End when all sources have ended.")] = False,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C; SIGHUP reloads the model."""
-    from forecastd.daemon import build
-    from forecastd.daemon.signals import StoppedAtOnce
+    with starting():
+        from forecastd.daemon import build
+        from forecastd.daemon.signals import StoppedAtOnce
 
     try:
         build.run(build.Origin(config, overrides or []), build.ArtifactModels(), once=once)

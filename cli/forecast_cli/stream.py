@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from forecast_cli.output import note
+from forecast_cli.starting import starting
 
 
 class When(StrEnum):
@@ -56,12 +57,13 @@ def stream(
     ] = None,
 ) -> None:
     """Answer observations on stdin with forecasts on stdout."""
-    from forecastd.daemon.local import Conduct, run_stdio
-    from forecastd.daemon.policy import parse_policy
-    from forecastd.runtime.opening import Stepping, open_model
+    with starting():
+        from forecastd.daemon.local import Conduct, run_stdio
+        from forecastd.daemon.policy import parse_policy
+        from forecastd.runtime.opening import Stepping, open_model
 
-    policy = parse_policy(emit.value, every)
-    opened = open_model(model, device, series_max, note, Stepping(threads))
+        policy = parse_policy(emit.value, every)
+        opened = open_model(model, device, series_max, note, Stepping(threads))
     conduct = Conduct("ignore" if ignore_unknown else "reject", form.value, policy)
     result = run_stdio(opened.stepper, state, conduct)
     _summarise(result.counts)
