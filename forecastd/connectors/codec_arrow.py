@@ -95,9 +95,9 @@ class ArrowDecoder:
                 rejects.append(Reject("bad_frame", batch.source, b"", detail))
         places = []
         for part in parts:
-            good = np.ones(len(part.times), np.bool_)
-            good[list(part.problems)] = False
-            places.append((part.records, np.flatnonzero(good)))
+            rows = np.arange(len(part.times))
+            good = np.delete(rows, list(part.problems)) if part.problems else rows
+            places.append((part.records, good))
             rejects += [
                 Reject(reason, batch.source, _row_text(part.records, row), detail)
                 for row, (reason, detail) in sorted(part.problems.items())
@@ -148,9 +148,10 @@ class ArrowDecoder:
             times, is_time = _integer_times(column, None if counted else self._time_unit)
         elif not counted and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
             # Only ns lose digits; seconds and ms beyond int64 must raise instead of turning over.
-            exact = pa.types.is_date(kind) or kind.unit != "ns"
-            stamps = column.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=exact)
-            times = _filled(stamps.cast(pa.int64()))
+            unit = "day" if pa.types.is_date(kind) else kind.unit
+            wanted = pa.timestamp("us", getattr(kind, "tz", None))
+            stamps = column if unit == "us" else column.cast(wanted, safe=unit != "ns")
+            times = _filled(stamps.view(pa.int64()))
             if not column.null_count and len(times) and _are_stamps(times):
                 return times
             is_time = (times >= FIRST_US) & (times <= LAST_US)
@@ -176,7 +177,8 @@ class ArrowDecoder:
                 raise _UnusableError(
                     reason="wrong_type", detail=f"column {name!r} is {kind}, not a number"
                 )
-            exact = column if kind == pa.float32() else column.cast(pa.float64(), safe=False)
+            is_float = kind in (pa.float32(), pa.float64())
+            exact = column if is_float else column.cast(pa.float64(), safe=False)
             with np.errstate(over="ignore"):
                 values[:, place] = exact.to_numpy(zero_copy_only=False)
         infinite = np.isinf(values)
@@ -248,7 +250,7 @@ class ArrowEncoder:
         text = np.ascontiguousarray(keys.data[first : keys.offsets[-1]])
         columns = [
             pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text)),
-            pa.array(np.ascontiguousarray(batch.origins)).cast(self._schema.field(1).type),
+            pa.array(np.ascontiguousarray(batch.origins)).view(self._schema.field(1).type),
         ]
         values = np.where(np.isfinite(batch.values), batch.values, np.float32(np.nan))
         if len(self._classes):

@@ -142,12 +142,12 @@ class FrameSplitter:
             return True
         if len(buffer) < _PREFIX_BYTES + metadata_bytes:
             return False
-        message = _read_message(bytes(buffer[_PREFIX_BYTES : _PREFIX_BYTES + metadata_bytes]))
+        message = _read_message(self._first(_PREFIX_BYTES + metadata_bytes)[_PREFIX_BYTES:])
         size = _PREFIX_BYTES + metadata_bytes + message.body_bytes
         self._check_size(size)
         if len(buffer) < size:
             return False
-        self._keep(message, bytes(buffer[:size]))
+        self._keep(message, self._first(size))
         self._advance(size)
         return True
 
@@ -168,6 +168,11 @@ class FrameSplitter:
                 return
             context = b"".join([self._schema, *self._dictionaries.values()])
             self._frames.append(Frame(context, content, message.rows, end))
+
+    def _first(self, size: int) -> bytes:
+        """Return a copy of the first bytes of the buffer."""
+        with memoryview(self._buffer) as view:
+            return bytes(view[:size])
 
     def _advance(self, size: int) -> None:
         del self._buffer[:size]
