@@ -9,6 +9,7 @@ series at all times; training finds it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ class RunningScale(nn.Module):
         observed = torch.isfinite(xs)
         values = torch.where(observed, xs, 0).to(torch.float64)[..., None]
         counts = state.seen[:, None] + observed.cumsum(1)
-        rates = torch.tensor(self.rates, dtype=torch.float64, device=xs.device)
+        rates = made_on(xs.device, self.rates)
         weights = torch.maximum(rates, 1 / counts.clamp(min=1)[..., None]) * observed[..., None]
         remaining = 1 - weights
         mean, variance = state.mean, state.variance
@@ -116,6 +117,11 @@ class FixedScale(nn.Module):
         seen = state.seen + torch.isfinite(xs).sum(1)
         location, spread = (t.double().expand(xs.shape) for t in (self.location, self.spread))
         return Scale(location, spread), state._replace(seen=seen)
+
+
+def made_on(device: torch.device, numbers: Sequence[float]) -> Tensor:
+    """Return numbers as float64 made on a device: a copy to it would end a graph of its work."""
+    return torch.stack([torch.full((), n, dtype=torch.float64, device=device) for n in numbers])
 
 
 def _scale(counts: Tensor, means: Tensor, variances: Tensor) -> Scale:

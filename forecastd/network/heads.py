@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from forecastd.features.scaling import made_on
 from forecastd.network.distributions import count_quantiles, normal_quantiles, student_quantiles
 from forecastd.network.spec import HeadSpec
 from forecastd.network.wiring import Wiring
@@ -34,10 +35,12 @@ class Head(nn.Module):
 
     supervised: the head says what the target is now, from the inputs up to now, in its own units.
     in_units: so does a forecast of counts. All others forecast it scaled as the encoder scales it.
+    iterates: `forecast` goes on until all numbers are near enough, which the host has to ask for.
     """
 
     supervised = False
     in_units = False
+    iterates = False
 
     def placed(self, raw: Tensor, location: Tensor, spread: Tensor) -> Tensor:
         """Return `raw` [..., horizon, P] with what it says in the units of the data, if it does.
@@ -120,6 +123,8 @@ class GaussianHead(Head):
 class StudentHead(GaussianHead):
     """Student's t per horizon: raw [..., horizon, 3], location, spread and degrees of freedom."""
 
+    iterates = True
+
     def __init__(self, width: int, spec: HeadSpec) -> None:
         super().__init__(width, spec)
         self.freedom = nn.Linear(width, spec.horizon)
@@ -144,6 +149,7 @@ class CountHead(Head):
     """
 
     in_units = True
+    iterates = True
 
     def __init__(self, width: int, spec: HeadSpec) -> None:
         super().__init__()
@@ -271,4 +277,4 @@ def _centre(
 
 
 def _levels(quantiles: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(quantiles or (0.5,), dtype=torch.float64, device=like.device)
+    return made_on(like.device, quantiles or (0.5,))
