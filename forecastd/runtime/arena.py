@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +36,26 @@ class ArenaSnapshot(NamedTuple):
     rows: NDArray[np.void]
 
 
+class Resident(Protocol):
+    """Rows that live on another device than the arena's, which then are a copy, true when read."""
+
+    def written(self, slots: IntArray | int) -> None:
+        """Note that rows of the arena were written, as wholes: they are the true ones now."""
+        ...
+
+    def fetch(self, slots: IntArray) -> None:
+        """Bring rows of the arena up to date; what the BOOKKEEPING says is so at all times."""
+        ...
+
+
 class Arena:
     """Rows for at most `series_max` series: reserved at construction, real when first written.
 
     layout: a structured dtype that contains the BOOKKEEPING fields. rows: [series_max + 1], at one
     address for good; live series have the first `len(arena)`. The last one is scratch space for
     padding a block; it belongs to no series. dirty: uint8 [series_max], not 0 for rows that changed
-    since `clean`; whoever writes rows marks them.
+    since `clean`; whoever writes rows marks them. Where rows are `resident` elsewhere, read them by
+    `view` or `snapshot`, or fetch them first.
     """
 
     def __init__(self, layout: np.dtype[np.void], series_max: int, initial: NDArray[np.void]):
@@ -53,6 +66,8 @@ class Arena:
         self.dirty = np.zeros(series_max, np.uint8)
         self.derived: NDArray[np.uint8] | None = None
         """Marks of what a stepper made from rows: cleared where anything else changes a row."""
+        self.resident: Resident | None = None
+        """Where rows live while a stepper works on another device; None: here."""
         self.evicted: Evicted | None = None
         """Where the longest idle go when all rows are taken; None: new series are refused."""
         self._raw = self.rows.view(np.dtype((np.void, layout.itemsize)))  # copied as one piece
@@ -122,10 +137,12 @@ class Arena:
         return slots
 
     def mark(self, slots: IntArray | int) -> None:
-        """Note that the rows of some slots changed."""
+        """Note that the rows of some slots were written."""
         self.dirty[slots] = 1
         if self.derived is not None:
             self.derived[slots] = 0
+        if self.resident is not None:
+            self.resident.written(slots)
 
     def clean(self) -> None:
         """Forget all marks: what they marked is in a checkpoint."""
@@ -133,6 +150,8 @@ class Arena:
 
     def reset(self, slots: IntArray, *, keep: tuple[str, ...] = ()) -> None:
         """Return rows to the initial state; fields named in `keep` stay."""
+        if keep:
+            self._fetch(slots)
         kept = {name: self.rows[name][slots].copy() for name in keep}
         self._raw[slots] = self._initial
         for name, values in kept.items():
@@ -149,11 +168,13 @@ class Arena:
 
     def view(self) -> ArenaSnapshot:
         """Return the live rows themselves, not a copy: they hold until something is written."""
+        self._fetch(np.arange(len(self)))
         return ArenaSnapshot(self.keys, self.rows[: len(self)])
 
     def snapshot(self) -> ArenaSnapshot:
         """Return a copy of all live rows."""
-        return ArenaSnapshot(self.keys, self._raw[: len(self)].copy().view(self.layout))
+        keys, rows = self.view()
+        return ArenaSnapshot(keys, rows.view(self._raw.dtype).copy().view(self.layout))
 
     def restore(self, snapshot: ArenaSnapshot) -> None:
         """Replace the content by a snapshot of the same layout.
@@ -175,6 +196,7 @@ class Arena:
         count = self._table.end - self.series_max
         victims = self._idleness.longest(count, self.series_max)
         if self.evicted is not None:
+            self._fetch(victims)
             self.evicted.put(self._table.keys_at(victims), self._raw[victims])
         self._table.drop_last(count - len(victims))
         self._table.delete(victims)
@@ -194,6 +216,10 @@ class Arena:
         returned, rows = self.evicted.take(keys.take(new))
         self._raw[slots[new[returned]]] = rows
         return np.delete(new, returned)
+
+    def _fetch(self, slots: IntArray) -> None:
+        if self.resident is not None:
+            self.resident.fetch(slots)
 
 
 def row_layout(

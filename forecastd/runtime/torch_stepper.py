@@ -1,53 +1,84 @@
-"""The torch stepper: advances live series on any device, in blocks of one fixed size.
+"""The torch stepper: advances live series on any device, in waves of fixed sizes.
 
-The matrix kernels of a library choose their order of summation by the shape of the batch. Every
-block here has the same shape, padded with a scratch row, so the forecast of an observation does
-not depend on which others arrived with it, to the last bit; a restart repeats itself exactly.
+The matrix kernels of a library choose their order of summation by the shape of the batch. On the
+CPU every wave has the same shape, padded with a scratch row, so the forecast of an observation does
+not depend on which others arrived with it, to the last bit; a restart repeats itself exactly. On a
+GPU states stay there, and a wave is as large as what arrived: forecasts agree to 1e-6.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from forecastd.artifact import Artifact
 from forecastd.data.grid import missing_stamps
-from forecastd.features.encoder import Inputs
-from forecastd.network.model import Forecast, NetworkState, flatten, unflatten
+from forecastd.network.model import flatten
 from forecastd.runtime.arena import Arena, blank_row, row_layout
+from forecastd.runtime.device_rows import ResidentRows, Rows, RowsInPlace
+from forecastd.runtime.launching import Waves
 from forecastd.runtime.stepper import CODES, StepResult, claim_rows
+from forecastd.runtime.waves import Mode, Observed, Shape
 from forecastd.series import FloatArray, ForecastBatch, IntArray, ObservationBatch
 
 BLOCK_ROWS = 64
 
 
-class TorchStepper:
-    """See runtime.stepper.Stepper. Sets torch to one thread on CPU: blocks are small."""
+class Placement(NamedTuple):
+    """Where states live, in the arena or on the network's device, and the sizes of waves, rising.
 
-    def __init__(self, artifact: Artifact, series_max: int, device: str = "cpu") -> None:
-        self.signature = artifact.signature
-        self.digest = artifact.digest
+    With one size alone the forecasts do not depend on the batches.
+    """
+
+    resident: bool
+    sizes: tuple[int, ...]
+
+
+IN_ARENA = Placement(False, (BLOCK_ROWS,))
+ON_DEVICE = Placement(True, (1, 16, 64, 256, 1024, 4096, 16_384, 65_536))
+
+
+class TorchStepper:
+    """See runtime.stepper.Stepper. On the CPU torch is set to one thread: blocks are small.
+
+    placement: None: states are in the arena on the CPU, and on a GPU there. tell: takes a remark
+    about what is slower than it could be. On a GPU torch is set to full float32, without TF32.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        series_max: int,
+        device: str = "cpu",
+        placement: Placement | None = None,
+        tell: Callable[[str], None] = lambda remark: None,
+    ) -> None:
+        self.signature, self.digest = artifact.signature, artifact.digest
         self._artifact = artifact
-        self._network = artifact.network.to(device).eval()
-        self._device = torch.device(device)
-        if self._device.type == "cpu":
+        network = artifact.network.to(device).eval()
+        on_cpu = torch.device(device).type == "cpu"
+        if on_cpu:
             torch.set_num_threads(1)
-        self._names = list(self._network.layers)
-        self._blank = self._network.initial_state(1)
-        flat = flatten(self._blank, self._names)
-        fields = {name: (t.numpy(force=True).dtype, tuple(t.shape[1:])) for name, t in flat.items()}
-        fields[CODES] = (np.dtype(np.int64), (len(artifact.vocabulary.sizes),))
-        layout = row_layout(fields)
-        initial = blank_row(layout)
-        for name, tensor in flat.items():
-            initial[name] = tensor.numpy(force=True)
-        self.arena = Arena(layout, series_max, initial)
-        head = artifact.spec.head
-        self._shape = head.horizon, head.outputs or max(1, len(head.quantiles))
+        else:
+            _compute_in_float32()
+        chosen = placement or (IN_ARENA if on_cpu else ON_DEVICE)
+        self.arena = _arena_of(artifact, series_max)
+        self._rows: Rows = (
+            ResidentRows(self.arena, network.device) if chosen.resident else RowsInPlace(self.arena)
+        )
+        features, head = artifact.spec.features, artifact.spec.head
+        self._shape = Shape(
+            features.channels,
+            artifact.clocks(np.zeros(1, np.int64)).shape[-1],
+            (head.horizon, head.outputs or max(1, len(head.quantiles))),
+        )
+        self.waves = Waves(network, self._rows, self._shape, chosen.sizes, tell)
+        with _denormals_as_zero():
+            self.waves.record_ahead()
 
     def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""
@@ -56,23 +87,26 @@ class TorchStepper:
 
     def forecast(self, slots: IntArray) -> ForecastBatch:
         """Return the forecasts of live series from their states as they are."""
-        values = np.empty((len(slots), *self._shape), np.float32)
-        for start in range(0, len(slots), BLOCK_ROWS):
-            block = slots[start : start + BLOCK_ROWS]
-            padding = np.full(BLOCK_ROWS - len(block), self.arena.scratch)
-            rows = self.arena.rows[np.concatenate([block, padding])]
-            with _denormals_as_zero(), torch.inference_mode():
-                made = self._network.forecast(self._gather(rows))
-            values[start : start + BLOCK_ROWS] = _numbers(made, len(block))
+        nothing = self.observed(slots, np.zeros(len(slots), np.int64))
+        with _denormals_as_zero():
+            values = self.waves.run(Mode.FORECAST, nothing)
         return ForecastBatch(self.arena.keys_at(slots), self.arena.rows["last_time"][slots], values)
 
     def prepare(self) -> None:
-        """Do nothing: a step in blocks has nothing to make ahead."""
+        """Do nothing: a wave has nothing to make ahead."""
+
+    def observed(
+        self, slots: IntArray, times: IntArray, values: FloatArray | None = None
+    ) -> Observed:
+        """Return what enters a wave for observations; None: all values are missing."""
+        if values is None:
+            values = np.full((len(slots), self._shape.channels), np.nan, np.float32)
+        return Observed(slots, self._artifact.clocks(times), values)
 
     def _step(self, batch: ObservationBatch, *, forecast: int) -> StepResult:
         slots = claim_rows(self.arena, self._artifact.vocabulary, batch)
         refused = [(int(row), "arena_full") for row in np.flatnonzero(slots < 0)]
-        values = np.empty((len(batch), *self._shape), np.float32)
+        values = np.empty((len(batch), *self._shape.numbers), np.float32)
         given = np.zeros(len(batch), np.bool_)
         filled = resets = 0
         for rows in _waves(slots):
@@ -91,8 +125,10 @@ class TorchStepper:
             wanted = steps % forecast == 0 if forecast else np.zeros(len(rows), np.bool_)
             given[rows] = wanted
             silent, rows = rows[~wanted], rows[wanted]
-            self._advance(slots[silent], batch.times[silent], batch.values[silent], forecast=False)
-            values[rows] = self._advance(slots[rows], batch.times[rows], batch.values[rows])
+            for some, mode in ((silent, Mode.ADVANCE), (rows, Mode.STEP)):
+                times = batch.times[some]
+                observed = self.observed(slots[some], times, batch.values[some])
+                values[some] = self._advance(observed, times, mode)
         order = np.flatnonzero(given)
         tags = None if batch.tags is None else batch.tags[order]
         forecasts = ForecastBatch(batch.keys.take(order), batch.times[order], values[order], tags)
@@ -107,62 +143,35 @@ class TorchStepper:
         for missing in range(1, int(holes.max(initial=0)) + 1):
             rows = np.flatnonzero(holes >= missing)
             times = frequency.advance(last[rows], missing)
-            nothing = np.full((len(rows), len(self.signature.channels)), np.nan, np.float32)
-            self._advance(slots[rows], times, nothing, forecast=False)
+            self._advance(self.observed(slots[rows], times), times, Mode.ADVANCE)
         return int(holes.sum()), int(reset.sum())
 
-    def _advance(
-        self, slots: IntArray, times: IntArray, values: FloatArray, *, forecast: bool = True
-    ) -> FloatArray:
-        """Step series (each at most once) and return their forecasts [n, horizon, Q], if wanted."""
-        forecasts = [np.empty((0, *self._shape), np.float32)]
-        for start in range(0, len(slots), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
-            of_block = slots[block], times[block], values[block]
-            forecasts.append(self._advance_block(*of_block, forecast=forecast))
-        self.arena.rows["last_time"][slots] = times
-        self.arena.rows["steps"][slots] += 1
-        self.arena.mark(slots)
-        return np.concatenate(forecasts)
-
-    def _advance_block(
-        self, slots: IntArray, times: IntArray, values: FloatArray, *, forecast: bool
-    ) -> FloatArray:
-        count = len(slots)
-        padding = BLOCK_ROWS - count
-        padded = np.concatenate([slots, np.full(padding, self.arena.scratch)])
-        values = np.concatenate([values, np.zeros((padding, values.shape[1]), np.float32)])
-        times = np.concatenate([times, np.zeros(padding, np.int64)])
-        rows = self.arena.rows[padded]
-        inputs = Inputs(
-            self._tensor(values[:, None]),
-            self._tensor(self._artifact.clocks(times[:, None])),
-            self._tensor(rows[CODES]),
-        )
-        unscaled = np.empty((0, *self._shape), np.float32)
-        with torch.inference_mode():
-            if forecast:
-                made, after = self._network.step(inputs, self._gather(rows))
-                unscaled = _numbers(made, count)
-            else:
-                after = self._network.advance(inputs, self._gather(rows))
-        for name, tensor in flatten(after, self._names).items():
-            rows[name] = tensor.numpy(force=True)
-        self.arena.rows[slots] = rows[:count]
-        return unscaled
-
-    def _gather(self, rows: NDArray[np.void]) -> NetworkState:
-        names = flatten(self._blank, self._names)
-        return unflatten({n: self._tensor(rows[n]) for n in names}, self._blank, self._names)
-
-    def _tensor(self, values: NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+    def _advance(self, observed: Observed, times: IntArray, mode: Mode) -> FloatArray:
+        """Step series, each at most once, and return their forecasts [n, horizon, Q], if wanted."""
+        values = self.waves.run(mode, observed)
+        self.arena.rows["last_time"][observed.slots] = times
+        self.arena.rows["steps"][observed.slots] += 1
+        return values
 
 
-def _numbers(forecast: Forecast, count: int) -> FloatArray:
-    """Return the first `count` series of a block's forecast, unscaled: [count, horizon, Q]."""
-    numbers: FloatArray = forecast.unscaled()[:count, 0].float().numpy(force=True)
-    return numbers
+def _arena_of(artifact: Artifact, series_max: int) -> Arena:
+    """Return an arena whose rows hold what a network remembers of a series."""
+    network = artifact.network
+    flat = flatten(network.initial_state(1), list(network.layers))
+    blank = {name: tensor.numpy(force=True) for name, tensor in flat.items()}
+    fields = {name: (array.dtype, array.shape[1:]) for name, array in blank.items()}
+    fields[CODES] = (np.dtype(np.int64), (len(artifact.vocabulary.sizes),))
+    layout = row_layout(fields)
+    initial = blank_row(layout)
+    for name, array in blank.items():
+        initial[name] = array
+    return Arena(layout, series_max, initial)
+
+
+def _compute_in_float32() -> None:
+    """Switch TF32 off, for the process: it would round the factors of products to ten bits."""
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

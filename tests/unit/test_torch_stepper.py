@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,30 @@ from networks import SPECS
 
 from forecastd.artifact import Artifact
 from forecastd.features.encoder import Inputs
-from forecastd.runtime import checkpoint
+from forecastd.runtime import checkpoint, device_rows
 from forecastd.runtime.checkpoint import Checkpoint
 from forecastd.runtime.stepper import StepResult
-from forecastd.runtime.torch_stepper import BLOCK_ROWS, TorchStepper
+from forecastd.runtime.torch_stepper import BLOCK_ROWS, IN_ARENA, Placement, TorchStepper
 from forecastd.series import Keys, ObservationBatch
 
 SERIES_MAX = 5
 MAX_GAP = 3
 MODELS = {name: model(name, max_gap=MAX_GAP) for name in SPECS}
 
+RESIDENT = Placement(True, (BLOCK_ROWS,))
+"""As on a GPU, but on the CPU, with waves of one size, so that bits can be compared."""
+
 names = pytest.mark.parametrize("name", SPECS)
+places = pytest.mark.parametrize("place", [IN_ARENA, RESIDENT], ids=["in arena", "resident"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_rows_at_once() -> Iterator[None]:
+    """Let resident rows grow, and cross in several chunks, in small tests too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device_rows, "FIRST_ROWS", 2)
+        patch.setattr(device_rows, "CHUNK_ROWS", 3)
+        yield
 
 
 @dataclass(frozen=True)
@@ -87,25 +101,30 @@ def summary(stepper: TorchStepper, batches: list[list[Observation]]) -> dict[str
         refused += [(start + row, reason) for row, reason in result.refused]
         filled, resets = filled + result.filled, resets + result.resets
         start += len(observations)
-    rows = {key: stepper.arena.rows[stepper.arena.find(key)].tobytes() for key in forecasts}
+    kept = stepper.arena.view()
+    rows = {key: row.tobytes() for key, row in zip(kept.keys, kept.rows, strict=True)}
     return {
         "forecasts": forecasts,
         "refused": refused,
         "counts": (filled, resets),
         "rows": rows,
-        "keys": list(stepper.arena.keys),
+        "keys": list(kept.keys),
     }
 
 
 @names
-@settings(max_examples=20)
+@places
+@settings(max_examples=15)
 @given(seed=seeds, cuts=st.sets(st.integers(0, 40), max_size=6))
-def test_batches_do_not_change_the_results_by_a_bit(name: str, seed: int, cuts: set[int]) -> None:
+def test_batches_do_not_change_the_results_by_a_bit(
+    name: str, place: Placement, seed: int, cuts: set[int]
+) -> None:
     observations = arrivals(seed)
     expected = one_by_one(MODELS[name], observations)
     edges = [0, *sorted(cuts), max(41, len(observations))]
     batches = [observations[a:b] for a, b in itertools.pairwise(edges)]
-    assert summary(TorchStepper(MODELS[name], SERIES_MAX), batches) == expected
+    found = TorchStepper(MODELS[name], SERIES_MAX, placement=place)
+    assert summary(found, batches) == expected
 
 
 @names
@@ -128,32 +147,38 @@ def test_a_series_has_the_same_bits_in_any_place_of_any_block(name: str) -> None
 
 
 @names
-@settings(max_examples=15)
+@pytest.mark.parametrize(
+    ("place", "then"), [(IN_ARENA, IN_ARENA), (RESIDENT, IN_ARENA), (IN_ARENA, RESIDENT)]
+)
+@settings(max_examples=10)
 @given(seed=seeds, cut=st.integers(0, 40))
-def test_snapshot_and_restore_go_on_as_if_nothing_was(name: str, seed: int, cut: int) -> None:
+def test_snapshot_and_restore_go_on_as_if_nothing_was(
+    name: str, place: Placement, then: Placement, seed: int, cut: int
+) -> None:
     observations = arrivals(seed)
-    stepper = TorchStepper(MODELS[name], SERIES_MAX)
+    stepper = TorchStepper(MODELS[name], SERIES_MAX, placement=place)
     stepper.step(batch(observations[:cut]))
     snapshot = stepper.arena.snapshot()
     expected = summary(stepper, [observations[cut:]])
-    other = TorchStepper(MODELS[name], SERIES_MAX)
+    other = TorchStepper(MODELS[name], SERIES_MAX, placement=then)
     other.step(batch([Observation("stranger", 1, 1.0, 1.0)]))
     other.arena.restore(snapshot)
     assert summary(other, [observations[cut:]]) == expected
 
 
-def test_a_checkpoint_on_disk_goes_on_too(tmp_path: Path) -> None:
+@places
+def test_a_checkpoint_on_disk_goes_on_too(place: Placement, tmp_path: Path) -> None:
     trained = MODELS["lstm_quantile"]
     dice = np.random.default_rng(0)
     observations = [
         Observation(key, t, *dice.normal(size=2).tolist()) for t in range(20) for key in "ab"
     ]
-    stepper = TorchStepper(trained, SERIES_MAX)
+    stepper = TorchStepper(trained, SERIES_MAX, placement=place)
     stepper.step(batch(observations[:17]))
     path = tmp_path / "state"
-    checkpoint.save(path, Checkpoint(stepper.digest, stepper.arena.snapshot(), {}))
+    checkpoint.save(path, Checkpoint(stepper.digest, stepper.arena.view(), {}))
     expected = summary(stepper, [observations[17:]])
-    other = TorchStepper(trained, SERIES_MAX)
+    other = TorchStepper(trained, SERIES_MAX, placement=place)
     restored = checkpoint.load(path, other.arena.layout)
     assert restored is not None
     other.arena.restore(restored.snapshot)
@@ -198,8 +223,10 @@ def test_stepping_is_unrolling_the_prepared_store(name: str, tmp_path: Path) -> 
     np.testing.assert_allclose(result.forecasts.values, expected, rtol=1e-5, atol=1e-4)
 
 
-def stepped(*observations: Observation) -> tuple[StepResult, TorchStepper]:
-    stepper = TorchStepper(MODELS["lstm_quantile"], SERIES_MAX)
+def stepped(
+    *observations: Observation, place: Placement = IN_ARENA
+) -> tuple[StepResult, TorchStepper]:
+    stepper = TorchStepper(MODELS["lstm_quantile"], SERIES_MAX, placement=place)
     return stepper.step(batch(list(observations))), stepper
 
 
@@ -224,13 +251,16 @@ def test_a_full_arena_refuses_new_series_only() -> None:
     assert result.forecasts.keys == list("abcde")
 
 
-def test_a_hole_is_filled_up_to_the_limit_and_resets_beyond() -> None:
+@places
+def test_a_hole_is_filled_up_to_the_limit_and_resets_beyond(place: Placement) -> None:
     filled, stepper = stepped(
-        Observation("a", 0, 1.0, 0.0), Observation("a", MAX_GAP + 1, 2.0, 0.0)
+        Observation("a", 0, 1.0, 0.0), Observation("a", MAX_GAP + 1, 2.0, 0.0), place=place
     )
     assert (filled.filled, filled.resets) == (MAX_GAP, 0)
     assert stepper.arena.rows["steps"][0] == MAX_GAP + 2
-    reset, stepper = stepped(Observation("a", 0, 1.0, 0.0), Observation("a", MAX_GAP + 2, 2.0, 0.0))
+    reset, stepper = stepped(
+        Observation("a", 0, 1.0, 0.0), Observation("a", MAX_GAP + 2, 2.0, 0.0), place=place
+    )
     assert (reset.filled, reset.resets) == (0, 1)
     assert stepper.arena.rows["steps"][0] == 1
     fresh, _ = stepped(Observation("a", MAX_GAP + 2, 2.0, 0.0))
@@ -244,12 +274,13 @@ def test_an_empty_batch_is_fine() -> None:
     assert len(stepper.arena) == 0
 
 
-def test_static_values_are_read_when_a_series_is_new() -> None:
+@places
+def test_static_values_are_read_when_a_series_is_new(place: Placement) -> None:
     trained = model()
     times, values = np.array([START_US] * 2), np.ones((2, 2), np.float32)
-    stepper = TorchStepper(trained, 2)
+    stepper = TorchStepper(trained, 2, placement=place)
     stepper.step(ObservationBatch(Keys.of("az"), times, values, {"place": ["n", None]}))
-    assert stepper.arena.rows["codes"][:2].tolist() == [[1], [0]]
+    assert stepper.arena.view().rows["codes"].tolist() == [[1], [0]]
 
 
 def test_values_far_out_give_finite_forecasts() -> None:

@@ -1,0 +1,140 @@
+"""How waves are launched: kernel by kernel, or on a GPU as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from forecastd.network.model import ForecastNetwork
+from forecastd.runtime.device_rows import Rows
+from forecastd.runtime.waves import Mode, Observed, Shape, Stage, Wave, pieces, recordable
+from forecastd.series import FloatArray
+
+RECORDED_AHEAD_MAX = 64
+"""Waves up to this size are recorded when a model is loaded, larger ones at their first use."""
+
+_WARM_UPS = 3
+"""Runs before the recording: libraries choose their ways and take their memory in the first."""
+
+
+class Waves:
+    """Takes series of any number through waves of fixed sizes; each is made at its first use.
+
+    sizes: rising. tell: takes a remark about what is slower than it could be.
+    """
+
+    def __init__(
+        self,
+        network: ForecastNetwork,
+        rows: Rows,
+        shape: Shape,
+        sizes: Sequence[int],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._network, self._rows, self._shape, self._sizes = network, rows, shape, sizes
+        self._made: dict[int, tuple[Wave, Stage]] = {}
+        on_gpu = rows.words.device.type == "cuda"
+        self._graphs = Graphs(network, rows, tell) if on_gpu else None
+
+    def record_ahead(self) -> None:
+        """Record what single series and few of them need, so that no first of them is slow."""
+        for size in self._sizes:
+            if self._graphs is not None and size <= RECORDED_AHEAD_MAX:
+                for mode in (Mode.STEP, Mode.ADVANCE):
+                    self._ready(size, mode)
+
+    def run(self, mode: Mode, observed: Observed) -> FloatArray:
+        """Do what `mode` says with series, each at most once; return their numbers [n, ...]."""
+        self._rows.settle()
+        numbers = np.empty((len(observed.slots), *self._shape.numbers), np.float32)
+        for some, size in pieces(len(observed.slots), self._sizes):
+            numbers[some] = self.filled(mode, size, observed.part(some))()
+        if mode is not Mode.FORECAST:
+            self._rows.stepped(observed.slots)
+        return numbers
+
+    def filled(self, mode: Mode, size: int, observed: Observed) -> Callable[[], FloatArray]:
+        """Stage at most `size` series; return what runs the wave and returns their numbers."""
+        (wave, stage), graphs = self._ready(size, mode), self._graphs
+        stage.fill(observed)
+        count = len(observed.slots)
+
+        def run() -> FloatArray:
+            stage.send()
+            if graphs is None:
+                wave.compute(mode, count)
+            else:
+                graphs.launch(wave, mode)
+            return stage.receive(count)
+
+        return run
+
+    def _ready(self, size: int, mode: Mode) -> tuple[Wave, Stage]:
+        """Return a wave whose work is recorded where it can be, tried on the scratch row."""
+        if size not in self._made:
+            wave = Wave(self._network, self._rows, size, self._shape)
+            self._made[size] = wave, Stage(wave, self._shape)
+        wave, stage = self._made[size]
+        if self._graphs is not None and not self._graphs.knows(wave, mode):
+            stage.clear()
+            stage.send()
+            self._graphs.record(wave, mode)
+            stage.receive(0)
+        return wave, stage
+
+
+class Graphs:
+    """The work of waves on a GPU, recorded by size and mode.
+
+    What cannot be recorded is launched kernel by kernel. Graphs share their memory: one runs at a
+    time, and what it leaves there is used by none. When rows move all graphs are forgotten.
+    """
+
+    def __init__(self, network: ForecastNetwork, rows: Rows, tell: Callable[[str], None]) -> None:
+        self._network, self._rows, self._tell = network, rows, tell
+        self._moves, self._failed = rows.moves, False
+        self._recorded: dict[tuple[int, Mode], torch.cuda.CUDAGraph | None] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def knows(self, wave: Wave, mode: Mode) -> bool:
+        """Tell whether a wave need not be recorded any more."""
+        if self._rows.moves != self._moves:
+            self._recorded.clear()
+            self._moves = self._rows.moves
+        return (wave.size, mode) in self._recorded
+
+    def launch(self, wave: Wave, mode: Mode) -> None:
+        """Start a wave's work, which is known."""
+        graph = self._recorded[wave.size, mode]
+        if graph is None:
+            wave.compute(mode, wave.size)
+        else:
+            graph.replay()
+
+    def record(self, wave: Wave, mode: Mode) -> None:
+        """Record a wave's work, after doing it a few times with what has entered."""
+        graph = None
+        if recordable(self._network, mode) and not self._failed:
+            with torch.cuda.device(self._rows.words.device):
+                graph = self._recording(wave, mode)
+        self._recorded[wave.size, mode] = graph
+
+    def _recording(self, wave: Wave, mode: Mode) -> torch.cuda.CUDAGraph | None:
+        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UPS):
+                wave.compute(mode, wave.size)
+        here.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
+                wave.compute(mode, wave.size)
+        except torch.AcceleratorError as error:
+            self._failed = True
+            reason = str(error).partition("\n")[0]
+            self._tell(f"steps are launched kernel by kernel, which is slower: {reason}")
+            return None
+        return graph
