@@ -72,7 +72,8 @@ class Wave:
         fields = fields_of(self._before, rows.layout)
         self._places, clocks, values = parts_of(self.entering, size, shape)
         self._inputs = Inputs(values[:, None], clocks[:, None], fields[CODES])
-        self._state = unflatten(fields, network.initial_state(1), self._names)
+        self._like, self._fields = network.initial_state(1), fields
+        self._state = unflatten(fields, self._like, self._names)
         self._next = fields_of(self._after, rows.layout)
 
     def compute(self, mode: Mode, count: int) -> None:
@@ -84,7 +85,7 @@ class Wave:
             torch.index_select(self.rows.words, 0, self._places, out=self._before)
             after: NetworkState | None = None
             if mode is Mode.FORECAST:
-                self._tell(self._network.forecast(self._state))
+                self._tell(self._network.forecast(self._as_step_leaves_it()))
             elif mode is Mode.ADVANCE:
                 after = self._network.advance(self._inputs, self._state)
             else:
@@ -92,6 +93,11 @@ class Wave:
                 self._tell(forecast)
             if after is not None:
                 self._write(after, count)
+
+    def _as_step_leaves_it(self) -> NetworkState:
+        """Return states each in one piece: so a product takes them alike, to the last bit."""
+        whole = {name: values.contiguous() for name, values in self._fields.items()}
+        return unflatten(whole, self._like, self._names)
 
     def _tell(self, forecast: Forecast) -> None:
         self.numbers.copy_(forecast.unscaled()[:, 0])
