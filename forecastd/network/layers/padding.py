@@ -55,10 +55,13 @@ def extended(
         before = window.sides(xs.shape[1])[0]
         sides = (0, 0) * (xs.ndim - 2) + (before, total - before - xs.shape[1])
         return functional.pad(xs, sides, value=fill)
+    left: int | Tensor
     if lengths is None:
+        left = window.sides(xs.shape[1])[0]
         lengths = torch.full((len(xs),), xs.shape[1], device=xs.device)
-    lefts = [window.sides(length)[0] for length in lengths.tolist()]
-    left = torch.tensor(lefts, device=xs.device)[:, None]
+    else:
+        lefts = [window.sides(length)[0] for length in lengths.tolist()]
+        left = torch.tensor(lefts, device=xs.device)[:, None]
     place = torch.arange(total, device=xs.device)[None] - left
     count = lengths[:, None].clamp(min=1)
     source = place if not isinstance(fill, str) else _mirrored(place, count, fill)
