@@ -35,12 +35,12 @@ class Head(nn.Module):
 
     supervised: the head says what the target is now, from the inputs up to now, in its own units.
     in_units: so does a forecast of counts. All others forecast it scaled as the encoder scales it.
-    iterates: `forecast` goes on until all numbers are near enough, which the host has to ask for.
+    asks_host: `forecast` goes on until all numbers are near enough, so the host waits for them.
     """
 
     supervised = False
     in_units = False
-    iterates = False
+    asks_host = False
 
     def placed(self, raw: Tensor, location: Tensor, spread: Tensor) -> Tensor:
         """Return `raw` [..., horizon, P] with what it says in the units of the data, if it does.
@@ -123,7 +123,7 @@ class GaussianHead(Head):
 class StudentHead(GaussianHead):
     """Student's t per horizon: raw [..., horizon, 3], location, spread and degrees of freedom."""
 
-    iterates = True
+    asks_host = True
 
     def __init__(self, width: int, spec: HeadSpec) -> None:
         super().__init__(width, spec)
@@ -149,7 +149,7 @@ class CountHead(Head):
     """
 
     in_units = True
-    iterates = True
+    asks_host = True
 
     def __init__(self, width: int, spec: HeadSpec) -> None:
         super().__init__()

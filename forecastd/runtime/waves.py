@@ -179,7 +179,8 @@ class Stage:
 
 def recordable(network: ForecastNetwork, mode: Mode) -> bool:
     """Tell whether the work of a mode never waits for the host, whatever the numbers are."""
-    return mode is Mode.ADVANCE or not network.head.iterates
+    asked = any(network.layers.layer(name).asks_host for name in network.layers)
+    return not asked and (mode is Mode.ADVANCE or not network.head.asks_host)
 
 
 def pieces(count: int, sizes: Sequence[int]) -> Iterator[tuple[slice, int]]:
@@ -192,6 +193,6 @@ def pieces(count: int, sizes: Sequence[int]) -> Iterator[tuple[slice, int]]:
         rest = count - start
         size = next((size for size in sizes if size >= rest), sizes[-1])
         if size > max(PADDED_MAX, 2 * rest):
-            size = max(smaller for smaller in sizes if smaller <= rest)
+            size = max((smaller for smaller in sizes if smaller <= rest), default=size)
         yield slice(start, min(count, start + size)), size
         start += size

@@ -31,6 +31,7 @@ class CharactersLayer(Layer):
     ) -> None:
         super().__init__(entering, options, facts)
         self.alphabet = options.made()
+        self.asks_host = self.alphabet.other is None
         pairs = sorted((ord(character), code) for character, code in self.alphabet.codes.items())
         # where no character has a code, one that is none keeps the tables from being empty
         table = torch.tensor(pairs or [(-1, 0)], dtype=torch.int64)

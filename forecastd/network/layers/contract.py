@@ -36,8 +36,11 @@ class Layer(nn.Module):
 
     A layer with one input and one output defines `unroll`, and `step` where it can be streamed; one
     with more ports defines `unroll_ports` and `step_ports` instead. The names and shapes of its
-    parameters and buffers are those that its Kind says.
+    parameters and buffers are those that its Kind says. asks_host: the host waits in a step for
+    numbers that the layer found, so a GPU cannot record it.
     """
+
+    asks_host = False
 
     def __init__(self, entering: Mapping[str, Shape], options: Options, facts: Facts) -> None:
         super().__init__()
