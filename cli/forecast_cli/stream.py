@@ -55,6 +55,12 @@ def stream(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Step on so many threads at most; else all cores.")
     ] = None,
+    closed_loop: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=10_000, help="Forecast so many steps ahead, feeding forecasts back."
+        ),
+    ] = None,
 ) -> None:
     """Answer observations on stdin with forecasts on stdout."""
     with starting():
@@ -63,7 +69,9 @@ def stream(
         from forecastd.runtime.opening import Stepping, open_model
 
         policy = parse_policy(emit.value, every)
-        opened = open_model(model, device, series_max, note, Stepping(threads))
+        opened = open_model(
+            model, device, series_max, note, Stepping(threads, closed_loop=closed_loop)
+        )
     conduct = Conduct("ignore" if ignore_unknown else "reject", form.value, policy)
     result = run_stdio(opened.stepper, state, conduct)
     _summarise(result.counts)

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ from forecastd.runtime.arena import BOOKKEEPING, ArenaSnapshot
 from forecastd.runtime.evicted import Rows
 from forecastd.runtime.opening import Stepping, Tell, open_model
 from forecastd.runtime.stepper import Stepper
+from forecastd.series import Signature
 
 _RELOADABLE = {"model", "checkpoint", "emit"}
 
@@ -58,7 +59,7 @@ class ArtifactModels:
 
     def load(self, path: Path, settings: ModelSettings, tell: Tell) -> Stepper:
         """Read and try an artifact, and allocate its arena."""
-        how = Stepping(settings.threads, settings.latency)
+        how = Stepping(settings.threads, settings.latency, settings.closed_loop)
         opened = open_model(path, settings.device, settings.series_max, tell, how)
         self._vocabularies[opened.artifact.digest] = opened.artifact.vocabulary
         return opened.stepper
@@ -228,6 +229,11 @@ def _build_reload(
     )
 
 
+def _read_alike(one: Signature, other: Signature) -> bool:
+    """Whether both read the same observations, however far ahead they forecast."""
+    return replace(one, horizon=other.horizon, quantiles=other.quantiles) == other
+
+
 def carry_states(old: Stepper, new: Stepper, models: Models, folder: Path, *, evict: bool) -> str:
     """Bring the states of one model into another; return in words what became of them.
 
@@ -250,7 +256,7 @@ def _carry_live(
         message = f"{len(snapshot.keys)} series are live, more than the new series_max"
         raise ArtifactError(message, hint=f"set series_max to {len(snapshot.keys)} or more")
     layout = new.arena.layout
-    if layout != old.arena.layout or new.signature != old.signature:
+    if layout != old.arena.layout or not _read_alike(old.signature, new.signature):
         return "begun anew: the model has another shape", None
     if new.digest == old.digest:
         new.arena.restore(snapshot)

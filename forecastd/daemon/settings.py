@@ -29,6 +29,10 @@ SinkSettings = Annotated[
 ]
 
 
+CLOSED_LOOP_MAX = 10_000
+"""More steps ahead would keep a stream waiting for good."""
+
+
 class ModelSettings(Settings):
     """[model]: which artifact, and how it meets the stream."""
 
@@ -39,6 +43,12 @@ class ModelSettings(Settings):
     )
     latency: bool = Field(
         False, description="make half of the next step ahead, when nothing more waits"
+    )
+    closed_loop: int | None = Field(
+        None,
+        ge=1,
+        le=CLOSED_LOOP_MAX,
+        description="forecast so many steps ahead, feeding forecasts back; none: the horizon",
     )
     series_max: int = Field(
         100_000, ge=1, le=100_000_000, description="series with a row in memory"

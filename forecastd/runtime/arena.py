@@ -171,10 +171,11 @@ class Arena:
         self._fetch(np.arange(len(self)))
         return ArenaSnapshot(self.keys, self.rows[: len(self)])
 
-    def snapshot(self) -> ArenaSnapshot:
-        """Return a copy of all live rows."""
-        keys, rows = self.view()
-        return ArenaSnapshot(keys, rows.view(self._raw.dtype).copy().view(self.layout))
+    def snapshot(self, slots: IntArray | None = None) -> ArenaSnapshot:
+        """Return a copy of the rows of live slots, by default of all of them."""
+        chosen = np.arange(len(self)) if slots is None else slots
+        self._fetch(chosen)
+        return ArenaSnapshot(self.keys_at(chosen), self._raw[chosen].view(self.layout))
 
     def restore(self, snapshot: ArenaSnapshot) -> None:
         """Replace the content by a snapshot of the same layout.

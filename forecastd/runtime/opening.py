@@ -22,6 +22,7 @@ from forecastd.errors import ArtifactError
 from forecastd.network.device import choose_device
 from forecastd.network.shapes import wiring_of
 from forecastd.network.spec import NetworkSpec
+from forecastd.runtime.closed_loop import ROWS_MAX, ClosedLoop, require_closed
 from forecastd.runtime.stepper import Stepper
 from forecastd.series import Frequency, IntArray, Keys, ObservationBatch
 
@@ -37,10 +38,15 @@ class Opened(NamedTuple):
 
 
 class Stepping(NamedTuple):
-    """How the kernels step, see KernelStepper; torch does without."""
+    """How series are stepped.
+
+    threads, latency: see KernelStepper; torch does without. closed_loop: forecast so many steps
+    ahead, see ClosedLoop; None: as many as the model was trained to.
+    """
 
     threads: int | None = None
     latency: bool = False
+    closed_loop: int | None = None
 
 
 ON_ALL_CORES = Stepping()
@@ -60,7 +66,11 @@ def open_model(
     _require_streamable(trained.spec, path)
     make = _maker(trained.spec, chosen, tell, how)
     artifact.check_example(path, lambda example: _try(make(trained, 1), trained, example))
-    return Opened(trained, make(trained, series_max))
+    stepper = make(trained, series_max)
+    if how.closed_loop is not None:
+        require_closed(trained)
+        stepper = ClosedLoop(stepper, make(trained, ROWS_MAX), how.closed_loop)
+    return Opened(trained, stepper)
 
 
 def _require_streamable(spec: NetworkSpec, path: Path) -> None:

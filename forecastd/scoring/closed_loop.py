@@ -19,13 +19,13 @@ from forecastd.artifact import Artifact
 from forecastd.data.lanes import Chunk, Pieces, Shape, pieces_of
 from forecastd.data.sequences import Batching, sequence_plan, sequence_walk
 from forecastd.data.store import Store
-from forecastd.errors import ArtifactError, DataError
+from forecastd.errors import DataError
 from forecastd.features.encoder import Inputs
 from forecastd.network.device import take_threads
 from forecastd.network.model import ForecastNetwork, NetworkState
-from forecastd.network.shapes import wiring_of
 from forecastd.network.sweep import LANES, last_pieces
 from forecastd.network.walker import STEPS_MAX, Walker
+from forecastd.runtime.closed_loop import require_closed
 from forecastd.scoring.predict import Report, Scored, published
 from forecastd.scoring.tables import closed_schema, closed_table
 
@@ -49,22 +49,6 @@ def closed_loop(
             _, state = network.step(Inputs(values, clocks[:, step - 1 : step], codes), state)
         found.append(network.forecast(state).unscaled()[:, 0, 0, middle])
     return torch.stack(found, 1), state
-
-
-def require_closed(artifact: Artifact) -> None:
-    """Raise ArtifactError where forecasts of a model cannot be fed back to it."""
-    signature = artifact.signature
-    if signature.supervised:
-        message = f"a {signature.task} cannot run in a closed loop"
-        raise ArtifactError(message, hint="only forecasts can be fed back")
-    if signature.past:
-        names = ", ".join(signature.past)
-        message = f"a closed loop needs values of {names} that nobody knows yet"
-        raise ArtifactError(message, hint="train a model without past columns")
-    reason = wiring_of(artifact.spec).needs_future()
-    if reason is not None:
-        message = f"a closed loop goes step by step, and {reason}"
-        raise ArtifactError(message, hint="train a network that can be stepped")
 
 
 def predict_closed(
