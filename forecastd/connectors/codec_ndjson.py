@@ -176,9 +176,9 @@ class Encoder:
         if not self._plain:
             return ForecastLines.of(self._text.encode(batch), batch.tags)
         data, ends = print_lines(batch, self._form)
-        missing = np.flatnonzero(np.diff(ends, prepend=0) == 0)
-        if not len(missing):
+        if len(ends) and ends[0] and (ends[1:] > ends[:-1]).all():
             return ForecastLines(data, ends, batch.tags)
+        missing = np.flatnonzero(np.diff(ends, prepend=0) == 0)
         lines = list(ForecastLines(data, ends).lines)
         others = ForecastBatch(
             batch.keys.take(missing), batch.origins[missing], batch.values[missing]
