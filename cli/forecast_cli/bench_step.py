@@ -145,7 +145,12 @@ def _artifacts(model: Path | None, shapes: list[tuple[int, int]]) -> list[Artifa
 
 
 def _measure_one(setting: Setting, copied: float) -> list[Row]:
-    from forecastd.runtime.measuring import SINGLE_CALLS_MIN, KernelTurns, take_turns
+    from forecastd.runtime.measuring import (
+        SINGLE_CALLS_MIN,
+        KernelTurns,
+        take_turns,
+        wave_turn,
+    )
 
     artifact, batch = setting.artifact, setting.batch
     single = SINGLE_CALLS_MIN if batch == 1 else 0
@@ -161,9 +166,12 @@ def _measure_one(setting: Setting, copied: float) -> list[Row]:
     else:
         modes = (STEP,)
         turns = _whole(setting, modes, single) | _references(setting)
+        wave = wave_turn(artifact, batch, setting.device, single)
+        if wave is not None:
+            turns[STEP] = wave
         clock = time.thread_time_ns if setting.device == "cpu" else time.perf_counter_ns
         timings = take_turns(turns, setting.rounds, clock)
-        timings[STEP] = timings[_WHOLE + STEP]
+        timings.setdefault(STEP, timings[_WHOLE + STEP])
     return [_row(setting, mode, timings, copied) for mode in modes]
 
 

@@ -33,14 +33,15 @@ class Waves:
         sizes: Sequence[int],
         tell: Callable[[str], None],
     ) -> None:
-        self._network, self._rows, self._shape, self._sizes = network, rows, shape, sizes
+        self.sizes = sizes
+        self._network, self._rows, self._shape = network, rows, shape
         self._made: dict[int, tuple[Wave, Stage]] = {}
         on_gpu = rows.words.device.type == "cuda"
         self._graphs = Graphs(network, rows, tell) if on_gpu else None
 
     def record_ahead(self) -> None:
         """Record what single series and few of them need, so that no first of them is slow."""
-        for size in self._sizes:
+        for size in self.sizes:
             if self._graphs is not None and size <= RECORDED_AHEAD_MAX:
                 for mode in (Mode.STEP, Mode.ADVANCE):
                     self._ready(size, mode)
@@ -49,13 +50,13 @@ class Waves:
         """Do what `mode` says with series, each at most once; return their numbers [n, ...]."""
         self._rows.settle()
         numbers = np.empty((len(observed.slots), *self._shape.numbers), np.float32)
-        for some, size in pieces(len(observed.slots), self._sizes):
-            numbers[some] = self.filled(mode, size, observed.part(some))()
+        for some, size in pieces(len(observed.slots), self.sizes):
+            numbers[some] = self.staged(mode, size, observed.part(some))()
         if mode is not Mode.FORECAST:
             self._rows.stepped(observed.slots)
         return numbers
 
-    def filled(self, mode: Mode, size: int, observed: Observed) -> Callable[[], FloatArray]:
+    def staged(self, mode: Mode, size: int, observed: Observed) -> Callable[[], FloatArray]:
         """Stage at most `size` series; return what runs the wave and returns their numbers."""
         (wave, stage), graphs = self._ready(size, mode), self._graphs
         stage.fill(observed)
@@ -94,7 +95,8 @@ class Graphs:
 
     def __init__(self, network: ForecastNetwork, rows: Rows, tell: Callable[[str], None]) -> None:
         self._network, self._rows, self._tell = network, rows, tell
-        self._moves, self._failed = rows.moves, False
+        self._moves, self._told = rows.moves, False
+        self._failed = False
         self._recorded: dict[tuple[int, Mode], torch.cuda.CUDAGraph | None] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -116,7 +118,9 @@ class Graphs:
     def record(self, wave: Wave, mode: Mode) -> None:
         """Record a wave's work, after doing it a few times with what has entered."""
         graph = None
-        if recordable(self._network, mode) and not self._failed:
+        if not recordable(self._network, mode):
+            self._tell_of("a layer or the head waits for numbers")
+        elif not self._failed:
             with torch.cuda.device(self._rows.words.device):
                 graph = self._recording(wave, mode)
         self._recorded[wave.size, mode] = graph
@@ -134,7 +138,11 @@ class Graphs:
                 wave.compute(mode, wave.size)
         except torch.AcceleratorError as error:
             self._failed = True
-            reason = str(error).partition("\n")[0]
-            self._tell(f"steps are launched kernel by kernel, which is slower: {reason}")
+            self._tell_of(str(error).partition("\n")[0])
             return None
         return graph
+
+    def _tell_of(self, reason: str) -> None:
+        if not self._told:
+            self._told = True
+            self._tell(f"steps are launched kernel by kernel, which is slower: {reason}")

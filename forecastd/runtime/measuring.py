@@ -241,6 +241,34 @@ class KernelTurns:
         self._stepper.prepare()
 
 
+def wave_turn(artifact: Artifact, batch: int, device: str, calls_min: int = 0) -> Turn | None:
+    """Return one wave of the torch stepper; None where the batch is more than one wave takes.
+
+    Slots are known and what enters is staged. Crossing to the device and back is timed.
+    """
+    from forecastd.runtime.torch_stepper import TorchStepper
+    from forecastd.runtime.waves import Mode
+
+    stepper, feed = TorchStepper(artifact, batch, device), Feed(artifact, batch)
+    size = next((size for size in stepper.waves.sizes if size >= batch), None)
+    if size is None:
+        return None
+    stepper.step(feed.batch())
+    slots, _ = stepper.arena.claim(feed.keys)
+    staged: Callable[[], FloatArray]
+
+    def before() -> None:
+        nonlocal staged
+        feed.advance()
+        observed = stepper.observed(slots, feed.times, feed.values)
+        staged = stepper.waves.staged(Mode.STEP, size, observed)
+
+    def call() -> object:
+        return staged()
+
+    return Turn(call, before, calls_min)
+
+
 def lstm_shapes(artifact: Artifact) -> list[LstmShape]:
     """Return the LSTM layers of a model, the lowest first. Raises UserError where it has none."""
     names = [f"layers.{layer.name}.lstm.weight_ih_l0" for layer in artifact.spec.layers]

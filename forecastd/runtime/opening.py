@@ -93,7 +93,19 @@ def _maker(
         tell(f"{reason}; this model is stepped by torch, which is slower and takes more memory")
     from forecastd.runtime.torch_stepper import TorchStepper
 
-    return lambda trained, series_max: TorchStepper(trained, series_max, device)
+    return partial(TorchStepper, device=device, tell=_once(tell))
+
+
+def _once(tell: Tell) -> Tell:
+    """Return what passes a remark on, but none twice: a model is tried before it is used."""
+    told: set[str] = set()
+
+    def first(remark: str) -> None:
+        if remark not in told:
+            told.add(remark)
+            tell(remark)
+
+    return first
 
 
 def _try(stepper: Stepper, trained: Artifact, example: Example) -> NDArray[np.float64]:

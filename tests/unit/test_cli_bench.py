@@ -28,6 +28,7 @@ from forecastd.errors import BugError, PeerError, UserError
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.runtime import measuring
 from forecastd.runtime.measuring import (
+    Feed,
     KernelTurns,
     LstmShape,
     Turn,
@@ -36,8 +37,10 @@ from forecastd.runtime.measuring import (
     multiply_adds_ahead,
     take_turns,
     untrained,
+    wave_turn,
 )
 from forecastd.runtime.rivals import onnx_lstm, random_weights
+from forecastd.runtime.torch_stepper import BLOCK_ROWS, TorchStepper
 from forecastd.series import Frequency, ObservationBatch
 
 STEP_COLUMNS = {
@@ -151,14 +154,29 @@ def test_a_model_without_an_lstm_layer_is_not_compared() -> None:
         lstm_shapes(replace(made, spec=replace(made.spec, layers=())))
 
 
-def test_without_kernels_the_step_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kernels_a_wave_is_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU; here the torch stepper is chosen on the CPU."""
     monkeypatch.setattr(bench_step, "_has_kernels", lambda setting: False)
-    (row,) = rows_of(
-        "step", "--hidden", 4, "--layers", 1, "--batch", 70, "--rounds", 1, "--device", "cpu"
+    one, many = rows_of(
+        "step", "--hidden", 4, "--layers", 1, "--batch", "8,70", "--rounds", 1, "--device", "cpu"
     )
-    assert (row["mode"], row["batch"]) == ("step", 70)
-    assert row["us_per_observation"] == row["whole_us_per_observation"] > 0
+    assert [(row["mode"], row["batch"]) for row in (one, many)] == [("step", 8), ("step", 70)]
+    assert 0 < one["us_per_observation"] < one["whole_us_per_observation"]
+    assert many["us_per_observation"] == many["whole_us_per_observation"] > 0
+
+
+def test_a_wave_that_is_timed_steps_all_series_once() -> None:
+    made = untrained(4, 1)
+    turn, stepper, feed = wave_turn(made, 8, "cpu"), TorchStepper(made, 8), Feed(made, 8)
+    assert turn is not None
+    assert turn.before is not None
+    stepper.step(feed.batch())
+    for _ in range(3):
+        turn.before()
+        found = turn.call()
+        feed.advance()
+        np.testing.assert_array_equal(found, stepper.step(feed.batch()).forecasts.values)
+    assert wave_turn(untrained(4, 1), BLOCK_ROWS + 1, "cpu") is None
 
 
 def test_all_take_turns_in_every_round() -> None:

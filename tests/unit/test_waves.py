@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_examples import EXAMPLES, Example
-from models import HOUR_US, START_US, model
+from live_steps import FEW_SIZES, same_steps, some_batches
+from models import model
 from networks import MORE_SPECS, SPECS, SUPERVISED_SPECS, network
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,10 +26,9 @@ from forecastd.network.wiring import wire
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.device_rows import ResidentRows
 from forecastd.runtime.kernel_stepper import KernelStepper
-from forecastd.runtime.stepper import CODES, Stepper
-from forecastd.runtime.torch_stepper import IN_ARENA, Placement, TorchStepper
+from forecastd.runtime.stepper import CODES
+from forecastd.runtime.torch_stepper import IN_ARENA, TorchStepper
 from forecastd.runtime.waves import PADDED_MAX, Mode, Shape, Wave, pieces, recordable
-from forecastd.series import Keys, ObservationBatch
 
 ALL_SPECS = SPECS | MORE_SPECS | SUPERVISED_SPECS
 NOWHERE = torch.device("meta")
@@ -149,38 +148,6 @@ def test_pieces_are_all_rows_in_order_and_not_much_more(count: int, some: list[i
         assert size in some
         assert 0 < rows <= size
         assert size <= max(PADDED_MAX, 2 * rows) or size == some[0]
-
-
-FEW_SIZES = Placement(True, (1, 4, 16, 64))
-
-
-def some_batches(seed: int) -> Iterator[ObservationBatch]:
-    """Yield batches of few and many series with holes, late ones and missing values."""
-    dice = np.random.default_rng(seed)
-    start = 0
-    for rows in dice.integers(1, 90, 6).tolist():
-        hours = start + np.sort(dice.integers(0, 5, rows))
-        start += int(dice.integers(1, 8))
-        values = (dice.normal(size=(rows, 2)) * 3 + 5).astype(np.float32)
-        values[dice.random(values.shape) < 0.1] = np.nan
-        keys = Keys.of(f"s{number}" for number in dice.integers(0, 70, rows))
-        yield ObservationBatch(keys, START_US + HOUR_US * hours, values)
-
-
-def same_steps(one: Stepper, other: Stepper, batches: Iterator[ObservationBatch]) -> None:
-    for number, batch in enumerate(batches):
-        ours, theirs = one.step(batch, forecast=1 + number % 2), other.step(
-            batch, forecast=1 + number % 2
-        )  # fmt: skip
-        assert ours[1:4] == theirs[1:4]
-        assert list(ours.forecasts.keys) == list(theirs.forecasts.keys)
-        np.testing.assert_allclose(
-            ours.forecasts.values, theirs.forecasts.values, rtol=1e-5, atol=1e-5
-        )
-    slots = np.arange(len(one.arena))
-    np.testing.assert_allclose(
-        one.forecast(slots).values, other.forecast(slots).values, rtol=1e-5, atol=1e-5
-    )
 
 
 @pytest.mark.parametrize("name", SPECS)
