@@ -39,25 +39,35 @@ class Waves:
         on_gpu = rows.words.device.type == "cuda"
         self._graphs = Graphs(network, rows, tell) if on_gpu else None
 
-    def record_ahead(self) -> None:
-        """Record what single series and few of them need, so that no first of them is slow."""
+    def record_ahead(self, series_max: int) -> None:
+        """Record what a few of so many series need, so that no first step of them is slow."""
+        enough = next((size for size in self.sizes if size >= series_max), self.sizes[-1])
         for size in self.sizes:
-            if self._graphs is not None and size <= RECORDED_AHEAD_MAX:
+            if self._graphs is not None and size <= min(enough, RECORDED_AHEAD_MAX):
                 for mode in (Mode.STEP, Mode.ADVANCE):
                     self._ready(size, mode)
 
     def run(self, mode: Mode, observed: Observed) -> FloatArray:
-        """Do what `mode` says with series, each at most once; return their numbers [n, ...]."""
+        """Do what `mode` says with series, each at most once; return their numbers [n, ...].
+
+        Where the mode gives no forecast they have no meaning.
+        """
         self._rows.settle()
         numbers = np.empty((len(observed.slots), *self._shape.numbers), np.float32)
         for some, size in pieces(len(observed.slots), self.sizes):
-            numbers[some] = self.staged(mode, size, observed.part(some))()
+            found = self.staged(mode, size, observed.part(some))()
+            if mode is not Mode.ADVANCE:
+                numbers[some] = found
         if mode is not Mode.FORECAST:
             self._rows.stepped(observed.slots)
         return numbers
 
     def staged(self, mode: Mode, size: int, observed: Observed) -> Callable[[], FloatArray]:
-        """Stage at most `size` series; return what runs the wave and returns their numbers."""
+        """Stage at most `size` series; return what runs the wave and returns their numbers.
+
+        What it returns is a view that the next wave of this size overwrites; empty where the mode
+        gives no forecast.
+        """
         (wave, stage), graphs = self._ready(size, mode), self._graphs
         stage.fill(observed)
         count = len(observed.slots)
@@ -68,7 +78,7 @@ class Waves:
                 wave.compute(mode, count)
             else:
                 graphs.launch(wave, mode)
-            return stage.receive(count)
+            return stage.receive(0 if mode is Mode.ADVANCE else count)
 
         return run
 
@@ -134,7 +144,7 @@ class Graphs:
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self._pool, aside, capture_error_mode="thread_local"):
                 wave.compute(mode, wave.size)
         except torch.AcceleratorError as error:
             self._failed = True

@@ -32,8 +32,9 @@ class StepResult(NamedTuple):
 class Stepper(Protocol):
     """Advances each series by its observations and forecasts after each of them.
 
-    The result does not depend on how observations fall into batches, to the last bit, as long as
-    those of one series come in the same order. Never blocks on anything but arithmetic.
+    The result does not depend on how observations fall into batches, as long as those of one series
+    come in the same order: to the last bit on the CPU, to 1e-6 of the size of the numbers on a GPU.
+    Never blocks on anything but arithmetic.
     """
 
     signature: Signature

@@ -78,7 +78,7 @@ class TorchStepper:
         )
         self.waves = Waves(network, self._rows, self._shape, chosen.sizes, tell)
         with _denormals_as_zero():
-            self.waves.record_ahead()
+            self.waves.record_ahead(series_max)
 
     def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""

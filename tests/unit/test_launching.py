@@ -57,7 +57,9 @@ class Recorder:
         patch.setattr(torch.cuda, "graph", self.recording)
 
     @contextlib.contextmanager
-    def recording(self, graph: Graph, pool: None, capture_error_mode: str) -> Iterator[None]:
+    def recording(
+        self, graph: Graph, pool: None, stream: Stream, capture_error_mode: str
+    ) -> Iterator[None]:
         if self.failure is not None:
             raise self.failure
         self.graph = graph
@@ -110,8 +112,8 @@ def test_rows_that_move_are_recorded_anew(
 
 
 def test_ahead_of_the_first_step_the_small_ones_are_recorded(recorder: Recorder) -> None:
-    graphed(model(), []).waves.record_ahead()
-    assert recorder.recorded == [(size, m) for size in FEW_SIZES.sizes for m in TWO]
+    graphed(model(), []).waves.record_ahead(10)
+    assert recorder.recorded == [(size, mode) for size in (1, 4, 16) for mode in TWO]
 
 
 def test_what_torch_cannot_record_is_told_once_and_stepped(recorder: Recorder) -> None:
@@ -127,7 +129,7 @@ def test_what_torch_cannot_record_is_told_once_and_stepped(recorder: Recorder) -
 def test_another_failure_is_not_swallowed(recorder: Recorder) -> None:
     recorder.failure = torch.OutOfMemoryError("no memory")
     with pytest.raises(torch.OutOfMemoryError):
-        graphed(model(), []).waves.record_ahead()
+        graphed(model(), []).waves.record_ahead(1)
 
 
 def test_a_head_that_waits_is_stepped_and_what_is_silent_recorded(recorder: Recorder) -> None:
