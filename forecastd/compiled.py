@@ -5,25 +5,31 @@ No compiler is needed on the user's machine, and the code is kept on disk for th
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding
 import numba
-from numba.core import environment
+from numba import _dynfunc  # type: ignore[attr-defined, unused-ignore]
+from numba.core import environment, registry
 from numba.core.caching import FunctionCache, NullCache
+from numba.core.codegen import JITCodeLibrary
 from numba.core.runtime import nrt
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
 QUICK_VERSIONS = ((0, 68),)
-"""The versions of numba whose machine code is known to load alone; test_compiled.py tries it."""
+"""The versions of numba that are known to load machine code alone, and to compile parts as parts.
+
+test_compiled.py tries both; any other does all in its own way.
+"""
 
 
 class _Announcement:
@@ -50,7 +56,7 @@ def compiled(function: _Function) -> _Function:
 
     Where no folder for the machine code can be written, it is compiled anew at each start.
     """
-    made: Any = once_a_type(numba.njit(nogil=True)(function))
+    made: Any = _plain_types(numba.njit(nogil=True)(function), _whole)
     make_cache: Any = _QuickCache
     try:
         made._cache = make_cache(function)
@@ -72,13 +78,20 @@ def compiled_until_changed(make: Callable[[int], _Function], sources: Iterable[P
 def once_a_type(made: Any) -> Any:
     """Have a function of numba compiled once for integers, not again for each constant it is given.
 
-    Where it is inlined, a constant is known all the same.
+    Where it is inlined, a constant is known all the same. For parts of compiled functions: one that
+    they call gets no machine code of its own, and is compiled again where Python calls it as well.
     """
+    melts = numba.version_info.short in QUICK_VERSIONS
+    return _plain_types(made, partial(_melting, made) if melts else nullcontext)
+
+
+def _plain_types(made: Any, how: Callable[[], AbstractContextManager[None]]) -> Any:
     template: Any = made.get_call_template
     unliteral: Any = numba.types.unliteral
 
     def plain(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        return template(tuple(unliteral(kind) for kind in args), keywords)
+        with how():
+            return template(tuple(unliteral(kind) for kind in args), keywords)
 
     made.get_call_template = plain
     return made
@@ -90,6 +103,75 @@ def inlined(function: _Function) -> _Function:
     For small leaves that take arrays: each real call would count references to them.
     """
     return cast("_Function", numba.njit(inline="always")(function))
+
+
+_FROM_PYTHON: Any = ctypes.PYFUNCTYPE(
+    ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p
+)
+"""How Python calls a compiled function: with itself, the arguments, and NULL for keywords."""
+
+
+class _Part(JITCodeLibrary):
+    """What a part is compiled to: code that is linked into what calls it, and optimised there."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        own: Any = self  # numba has few types
+        own._finalize_dynamic_globals()
+        own._verify_declare_only_symbols()
+        own._finalized = True
+
+
+@contextmanager
+def _melting(made: Any) -> Iterator[None]:
+    """Compile a function of numba into those that call it, and no more.
+
+    numba would optimise each part by itself and again in all that call it, and translate it for
+    callers that it does not have: half of the time of a first start.
+    """
+    compiler = made._compiler
+    options = compiler.targetoptions
+    by_itself = cache(lambda: numba.njit(**options)(made.py_func))
+
+    def executable(library: Any, about: Any, names: Any) -> Any:
+        def call(_function: int, arguments: tuple[Any, ...], _keywords: int) -> Any:
+            if about.qualname != made.py_func.__qualname__:  # compiled along with it
+                message = f"{about.qualname} is part of compiled functions; Python cannot call it"
+                raise NotImplementedError(message)
+            return by_itself()(*arguments)
+
+        callback = _FROM_PYTHON(call)
+        place = ctypes.cast(callback, ctypes.c_void_p).value
+        module, name = about.lookup_module(), about.qualname
+        return _dynfunc.make_function(module, name, "", place, names, (library, callback))
+
+    compiler.targetoptions = {**options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    try:
+        with _compiling(_Part, executable):
+            yield
+    finally:
+        compiler.targetoptions = options
+
+
+def _whole() -> AbstractContextManager[None]:
+    """Compile a function that Python may call, wherever it is met first."""
+    context: Any = registry.cpu_target.target_context
+    return _compiling(JITCodeLibrary, partial(type(context).get_executable, context))
+
+
+@contextmanager
+def _compiling(library: type[JITCodeLibrary], executable: Callable[..., Any]) -> Iterator[None]:
+    """Have what numba compiles meanwhile held by such a library, and called by such a function."""
+    context: Any = registry.cpu_target.target_context
+    generator = context.codegen()
+    before = generator._library_class, context.get_executable
+    generator._library_class, context.get_executable = library, executable
+    try:
+        yield
+    finally:
+        generator._library_class, context.get_executable = before
 
 
 class _QuickCache(FunctionCache):

@@ -39,6 +39,40 @@ counts = sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
 print(json.dumps([found, more, quick, *counts]))
 """
 
+PARTS = """
+import json, sys
+import numba
+import numpy as np
+from forecastd.compiled import compiled, once_a_type
+
+@once_a_type
+@numba.njit(forceinline=True)
+def squared(value):
+    return value * value
+
+@once_a_type
+@numba.njit
+def total_of_squares(values):
+    found = 0.0
+    for value in values:
+        found += squared(value)
+    return found
+
+@compiled
+def rooted(values):
+    return np.sqrt(total_of_squares(values))
+
+@compiled
+def whole(values):
+    return rooted(values) + squared(values[0])
+
+def kinds(function):
+    return [type(each.library).__name__ for each in function.overloads.values()]
+
+values = np.array([3.0, 4.0])
+found = whole(values), rooted(values), total_of_squares(values), squared(3.0), squared(2.0)
+print(json.dumps([found, kinds(squared), kinds(total_of_squares), kinds(rooted), kinds(whole)]))
+"""
 
 TELLING = """
 import json
@@ -90,3 +124,12 @@ def test_where_nothing_can_be_kept_it_says_what_to_do(tmp_path: Path) -> None:
     for _ in range(2):
         (told,) = called(tmp_path, script=TELLING, HOME=str(home), XDG_CACHE_HOME=str(home))
         assert "at each start unless NUMBA_CACHE_DIR names a folder" in told
+
+
+def test_what_compiled_functions_call_is_compiled_into_them_only(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    found, *kinds = called(tmp_path, script="import parts", NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+    assert found == [14.0, 5.0, 25.0, 9.0, 4.0]
+    assert kinds == [["_Part"], ["_Part"], ["JITCodeLibrary"], ["JITCodeLibrary"]]
+    again, *_ = called(tmp_path, script="import parts", NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+    assert again == found
