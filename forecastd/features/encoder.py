@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -103,8 +104,36 @@ class Encoder(nn.Module):
         seen_before |= (state.seen > 0)[:, None]
         scaled = torch.where(observed, (filled.double() - location) / spread, 0)
         moved = torch.where(observed & seen_before, (filled.double() - before) / spread, 0)
-        width = self.dtype
+        inputs = self._joined(x, {VALUE: scaled, CHANGE: moved, OBSERVED: observed})
+        history, ring = self._extend_ring(filled[..., 0], observed[..., 0], state)
+        if lengths is not None:
+            ring = self._ring_after(history, lengths)
+        started = (state.seen[:, :1] > 0) | (observed[..., 0].cumsum(1) > 0)
+        encoded = Encoded(inputs, location[..., 0], spread[..., 0], history, started)
+        return encoded, EncoderState(*scale, filled[:, -1].to(self.dtype), ring)
+
+    def step(self, x: Inputs, state: EncoderState) -> tuple[Encoded, EncoderState]:
+        """Encode one step, x with T = 1: what `unroll` gives, to the last bit, in less time."""
+        values, seen_before = x.values[:, 0], state.seen > 0
+        observed = torch.isfinite(values)
+        (location, spread), scale = self.scale.step(values, ScaleState(*state[:3]), observed)
+        before = state.latest.to(values.dtype)
+        filled = torch.where(observed, values, before)
+        exact = filled.double()
+        scaled = torch.where(observed, (exact - location) / spread, 0)
+        moved = torch.where(observed & seen_before, (exact - before) / spread, 0)
         given = {VALUE: scaled, CHANGE: moved, OBSERVED: observed}
+        inputs = self._joined(x, {name: part[:, None] for name, part in given.items()})
+        target, known = filled[:, :1], seen_before[:, :1]
+        ring = torch.where(known, state.ring.to(filled.dtype), target)
+        history = torch.cat([ring, target], 1)
+        started = known | observed[:, :1]
+        encoded = Encoded(inputs, location[:, :1], spread[:, :1], history, started)
+        return encoded, EncoderState(*scale, filled.to(self.dtype), history[:, 1:].to(self.dtype))
+
+    def _joined(self, x: Inputs, given: Mapping[str, Tensor]) -> Tensor:
+        """Return all that the layers read, for the parts [B, T, C] made of the values."""
+        width = self.dtype
         parts = [given[part].to(width) for part in self.spec.parts] + [x.clocks.to(width)]
         parts += [e[:, None].expand(-1, x.values.shape[1], -1) for e in self._embedded(x.codes)]
         inputs = torch.cat(parts, -1)
@@ -113,12 +142,7 @@ class Encoder(nn.Module):
             inputs = torch.where(padding.isnan(), inputs, padding)
         if self.spec.frame:
             inputs = inputs.view(*inputs.shape[:-1], *self.spec.frame).movedim(-1, 2)
-        history, ring = self._extend_ring(filled[..., 0], observed[..., 0], state)
-        if lengths is not None:
-            ring = self._ring_after(history, lengths)
-        started = (state.seen[:, :1] > 0) | (observed[..., 0].cumsum(1) > 0)
-        encoded = Encoded(inputs, location[..., 0], spread[..., 0], history, started)
-        return encoded, EncoderState(*scale, filled[:, -1].to(self.dtype), ring)
+        return inputs
 
     def _ring_after(self, history: Tensor, lengths: Tensor) -> Tensor:
         places = lengths[:, None] + torch.arange(self.spec.lags, device=history.device)

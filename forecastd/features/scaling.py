@@ -50,10 +50,16 @@ class RunningScale(nn.Module):
             torch.zeros((*shape, 2), dtype=torch.float64, device=device),
         )
 
-    def step(self, x: Tensor, state: ScaleState) -> tuple[Scale, ScaleState]:
-        """Take one observation x [B, C], NaN where missing; return [B, C] and the next state."""
-        scale, after = self.unroll(x[:, None], state)
-        return Scale(scale.location[:, 0], scale.spread[:, 0]), after
+    def step(self, x: Tensor, state: ScaleState, observed: Tensor) -> tuple[Scale, ScaleState]:
+        """Take one observation x [B, C]; return [B, C] and the next state, as `unroll` does.
+
+        observed [B, C]: where x is finite; what is not is missing.
+        """
+        counts = state.seen + observed
+        weights = self._weights(counts, observed)
+        value = torch.where(observed, x, 0).to(torch.float64)[..., None]
+        mean, variance = _moved(state, value, weights)
+        return _scale(counts, mean, variance), ScaleState(counts, mean, variance)
 
     def of(self, state: ScaleState) -> Scale:
         """Return the scale [B, C] that the last step left."""
@@ -68,20 +74,20 @@ class RunningScale(nn.Module):
         observed = torch.isfinite(xs)
         values = torch.where(observed, xs, 0).to(torch.float64)[..., None]
         counts = state.seen[:, None] + observed.cumsum(1)
-        rates = made_on(xs.device, self.rates)
-        weights = torch.maximum(rates, 1 / counts.clamp(min=1)[..., None]) * observed[..., None]
-        remaining = 1 - weights
-        mean, variance = state.mean, state.variance
+        weights = self._weights(counts, observed)
         means, variances = [], []
         for t in range(xs.shape[1]):
-            difference = values[:, t] - mean
-            move = weights[:, t] * difference
-            mean = mean + move
-            variance = (variance + move * difference) * remaining[:, t]
+            mean, variance = _moved(state, values[:, t], weights[:, t])
+            state = state._replace(mean=mean, variance=variance)
             means.append(mean)
             variances.append(variance)
         scale = _scale(counts, torch.stack(means, 1), torch.stack(variances, 1))
-        return scale, ScaleState(counts[:, -1], mean, variance)
+        return scale, state._replace(seen=counts[:, -1])
+
+    def _weights(self, counts: Tensor, observed: Tensor) -> Tensor:
+        """Return how far each observation moves both trackers, [..., C, 2]; 0: it is missing."""
+        rates = made_on(counts.device, self.rates)
+        return torch.maximum(rates, 1 / counts.clamp(min=1)[..., None]) * observed[..., None]
 
 
 class FixedScale(nn.Module):
@@ -102,10 +108,10 @@ class FixedScale(nn.Module):
         none = torch.zeros((series_count, self.channels, 0), dtype=torch.float64, device=device)
         return ScaleState(seen, none, none)
 
-    def step(self, x: Tensor, state: ScaleState) -> tuple[Scale, ScaleState]:
-        """Count one observation x [B, C], NaN where missing."""
-        scale, after = self.unroll(x[:, None], state)
-        return Scale(scale.location[:, 0], scale.spread[:, 0]), after
+    def step(self, x: Tensor, state: ScaleState, observed: Tensor) -> tuple[Scale, ScaleState]:
+        """Count one observation x [B, C]. observed [B, C]: where x is finite."""
+        after = state._replace(seen=state.seen + observed)
+        return self.of(after), after
 
     def of(self, state: ScaleState) -> Scale:
         """Return the scale [B, C]."""
@@ -122,6 +128,13 @@ class FixedScale(nn.Module):
 def made_on(device: torch.device, numbers: Sequence[float]) -> Tensor:
     """Return numbers as float64 made on a device: a copy to it would end a graph of its work."""
     return torch.stack([torch.full((), n, dtype=torch.float64, device=device) for n in numbers])
+
+
+def _moved(state: ScaleState, value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance after a value [B, C, 1] of weight [B, C, 2], by Welford's update."""
+    difference = value - state.mean
+    move = weight * difference
+    return state.mean + move, (state.variance + move * difference) * (1 - weight)
 
 
 def _scale(counts: Tensor, means: Tensor, variances: Tensor) -> Scale:

@@ -110,7 +110,7 @@ class ForecastNetwork(nn.Module):
 
     def _step(self, x: Inputs, state: NetworkState) -> tuple[Encoded, Tensor, NetworkState]:
         """Return what was encoded, the last layer's output [B, ...] and the next state."""
-        encoded, encoder = self.encoder.unroll(x, state.encoder)
+        encoded, encoder = self.encoder.step(x, state.encoder)
         y, after = self.layers.step(encoded.inputs[:, 0], state.layers)
         return encoded, y, NetworkState(encoder, after, state.latest if self._tells else y)
 

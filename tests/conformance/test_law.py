@@ -62,7 +62,7 @@ def test_scaler_folds(lengths: list[int], seed: int, series: int) -> None:
     whole, last = scaler.unroll(xs, scaler.initial_state(series, xs.device))
     state, stepped = scaler.initial_state(series, xs.device), []
     for t in range(xs.shape[1]):
-        scale, state = scaler.step(xs[:, t], state)
+        scale, state = scaler.step(xs[:, t], state, torch.isfinite(xs[:, t]))
         stepped.append(torch.stack(scale))
     close(torch.stack(stepped, 2), torch.stack(whole), torch.float64)
     state = scaler.initial_state(series, xs.device)

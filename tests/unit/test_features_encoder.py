@@ -87,3 +87,28 @@ def test_inputs_are_always_finite(seed: int) -> None:
     for part in (found.inputs, found.location, found.spread, found.history, *state):
         assert torch.isfinite(part).all()
     assert (found.spread > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        FeatureSpec(2, ("hour",), 24.0, 3, 2, (4,)),
+        FeatureSpec(2, ("hour",), 24.0, 0, 0, (4,)),
+        FeatureSpec(2, (), 24.0, 0, 0, (4,), scaling="fixed", parts=("value",), frame=(1, 2)),
+    ],
+    ids=["lags", "no lags", "frames"],
+)
+def test_a_step_is_unrolling_one_to_the_last_bit(spec: FeatureSpec, dtype: torch.dtype) -> None:
+    encoder = Encoder(spec).to(dtype)
+    x = inputs(8, 30, 3, dtype)
+    padding = torch.where(torch.rand(8, 30) < 0.1, 7.0, torch.nan).to(dtype)
+    state = encoder.initial_state(8, x.values.device)
+    for t in range(30):
+        at = slice(t, t + 1)
+        clocks = x.clocks[:, at, : 2 * len(spec.clocks)].to(dtype)
+        one = Inputs(x.values[:, at], clocks, x.codes, padding[:, at])
+        found, after = encoder.step(one, state)
+        expected, state = encoder.unroll(one, state)
+        for mine, its in zip((*found, *after), (*expected, *state), strict=True):
+            torch.testing.assert_close(mine, its, rtol=0, atol=0, equal_nan=True)
