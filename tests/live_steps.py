@@ -8,8 +8,11 @@ import numpy as np
 from models import HOUR_US, START_US
 
 from forecastd.runtime.stepper import Stepper
-from forecastd.runtime.torch_stepper import Placement
+from forecastd.runtime.torch_stepper import BLOCK_ROWS, Placement
 from forecastd.series import Keys, ObservationBatch
+
+ONE_SIZE = Placement(True, (BLOCK_ROWS,))
+"""As on a GPU, but with waves of one size, so that bits can be compared."""
 
 FEW_SIZES = Placement(True, (1, 4, 16, 64))
 """As on a GPU, but with waves that small tests fill."""

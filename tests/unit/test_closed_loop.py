@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_steps import ONE_SIZE
 from models import HOUR_US, START_US, example, model, stored, waves
 from networks import SPECS, network
 
@@ -28,7 +30,7 @@ from forecastd.scoring.closed_loop import predict_closed
 from forecastd.series import Keys, ObservationBatch
 
 STEPS = 5
-MAKERS = [KernelStepper, TorchStepper]
+MAKERS = [KernelStepper, TorchStepper, partial(TorchStepper, placement=ONE_SIZE)]
 steppers = pytest.mark.parametrize("make", MAKERS)
 
 

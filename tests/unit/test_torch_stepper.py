@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_steps import ONE_SIZE
 from models import HOUR_US, START_US, model, stored
 from networks import SPECS
 
@@ -27,11 +28,8 @@ SERIES_MAX = 5
 MAX_GAP = 3
 MODELS = {name: model(name, max_gap=MAX_GAP) for name in SPECS}
 
-RESIDENT = Placement(True, (BLOCK_ROWS,))
-"""As on a GPU, but on the CPU, with waves of one size, so that bits can be compared."""
-
 names = pytest.mark.parametrize("name", SPECS)
-places = pytest.mark.parametrize("place", [IN_ARENA, RESIDENT], ids=["in arena", "resident"])
+places = pytest.mark.parametrize("place", [IN_ARENA, ONE_SIZE], ids=["in arena", "resident"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -148,7 +146,7 @@ def test_a_series_has_the_same_bits_in_any_place_of_any_block(name: str) -> None
 
 @names
 @pytest.mark.parametrize(
-    ("place", "then"), [(IN_ARENA, IN_ARENA), (RESIDENT, IN_ARENA), (IN_ARENA, RESIDENT)]
+    ("place", "then"), [(IN_ARENA, IN_ARENA), (ONE_SIZE, IN_ARENA), (IN_ARENA, ONE_SIZE)]
 )
 @settings(max_examples=10)
 @given(seed=seeds, cut=st.integers(0, 40))

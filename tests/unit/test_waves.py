@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_examples import EXAMPLES, Example
 from live_steps import FEW_SIZES, same_steps, some_batches
-from models import model
+from models import HOUR_US, START_US, model
 from networks import MORE_SPECS, SPECS, SUPERVISED_SPECS, network
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,10 +25,12 @@ from forecastd.network.spec import LayerSpec
 from forecastd.network.wiring import wire
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.device_rows import ResidentRows
+from forecastd.runtime.evicted import Evicted
 from forecastd.runtime.kernel_stepper import KernelStepper
 from forecastd.runtime.stepper import CODES
 from forecastd.runtime.torch_stepper import IN_ARENA, TorchStepper
 from forecastd.runtime.waves import PADDED_MAX, Mode, Shape, Wave, pieces, recordable
+from forecastd.series import Keys, ObservationBatch
 
 ALL_SPECS = SPECS | MORE_SPECS | SUPERVISED_SPECS
 NOWHERE = torch.device("meta")
@@ -169,6 +171,28 @@ def test_states_move_between_kernels_and_the_device_both_ways(name: str) -> None
     same_steps(resident, kernels, iter(parts[2:4]))
     kernels.arena.restore(resident.arena.view())
     same_steps(kernels, resident, iter(parts[4:]))
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 1000))
+def test_evicted_series_come_back_to_the_device(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    small, large = TorchStepper(model(), 3, placement=FEW_SIZES), TorchStepper(model(), 9)
+    folder = tmp_path_factory.mktemp("evicted")
+    small.arena.evicted = Evicted(folder, small.arena.layout.itemsize)
+    dice = np.random.default_rng(seed)
+    for hour in range(20):
+        keys = dice.choice(list("abcdefghi"), int(dice.integers(1, 4)), replace=False).tolist()
+        values = dice.normal(size=(len(keys), 2)).astype(np.float32)
+        times = np.full(len(keys), START_US + hour * HOUR_US)
+        batch = ObservationBatch(Keys.of(keys), times, values)
+        found, expected = small.step(batch), large.step(batch)
+        assert found[1:4] == expected[1:4]
+        np.testing.assert_allclose(
+            found.forecasts.values, expected.forecasts.values, rtol=1e-5, atol=1e-5
+        )
+    small.arena.evicted.close()
 
 
 def test_nothing_of_a_device_is_used_for_rows_in_the_arena() -> None:
