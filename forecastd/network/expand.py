@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -90,16 +90,6 @@ def entering_of(settings: NetworkSettings) -> SequenceInputOptions | None:
         problem = problem_in(error, SequenceInputOptions)
         message = f"layer {name!r} ({SEQUENCE_INPUT}): {problem}"
         raise SpecError(message, layer=name) from None
-
-
-def tables_of(layers: Sequence[LayerSpec]) -> list[dict[str, Any]]:
-    """Return layers as the tables [[network.layers]] that `layers_of` reads them from."""
-    return [
-        {"type": layer.kind, "name": layer.name}
-        | ({"inputs": dict(layer.inputs)} if layer.inputs else {})
-        | layer.options
-        for layer in layers
-    ]
 
 
 def features_of(config: TrainConfig, known: Known) -> FeatureSpec:

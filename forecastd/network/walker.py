@@ -118,12 +118,6 @@ class Walker:
         real: NDArray[np.bool_] = at < chunk.length[:, None]
         return real if chunk.filled is None else real & np.isnan(chunk.filled[:, at])
 
-    def future(self, chunk: Chunk, at: IntArray) -> Tensor:
-        """Return the targets [B, T', horizon] of the steps `at`, NaN where unknown."""
-        horizon = chunk.future.shape[1] - chunk.values.shape[1] + 1
-        windows = torch.from_numpy(chunk.future).unfold(1, horizon, 1)
-        return windows[:, torch.from_numpy(at)].to(self.network.device)
-
     def _once(self, chunk: Chunk) -> bool:
         """Whether one thing is said of each sequence, at its true end."""
         return chunk.ends is not None and not self.network.layers.wiring.output.time

@@ -21,7 +21,6 @@ from forecastd.network.expand import (
     check_network,
     features_of,
     layers_of,
-    tables_of,
 )
 from forecastd.network.spec import LayerSpec, lstm_chain
 from forecastd.network_settings import NetworkSettings
@@ -178,6 +177,15 @@ specs = st.lists(
     max_size=5,
     unique_by=lambda layer: layer.name,
 )
+
+
+def tables_of(layers: list[LayerSpec]) -> list[dict[str, Any]]:
+    return [
+        {"type": layer.kind, "name": layer.name}
+        | ({"inputs": dict(layer.inputs)} if layer.inputs else {})
+        | layer.options
+        for layer in layers
+    ]
 
 
 @given(specs)
