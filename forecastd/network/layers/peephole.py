@@ -10,7 +10,7 @@ from torch import nn
 from forecastd.network.kinds.contract import Facts, Shape
 from forecastd.network.kinds.recurrent import PeepholeOptions
 from forecastd.network.layers.cells import CellWeights, PeepholeCell
-from forecastd.network.layers.recurrent import RecurrentLayer, fill
+from forecastd.network.layers.recurrent import RecurrentLayer, filled
 
 
 class PeepholeLayer(RecurrentLayer):
@@ -28,12 +28,8 @@ class PeepholeLayer(RecurrentLayer):
         self, entering: Mapping[str, Shape], options: PeepholeOptions, facts: Facts
     ) -> None:
         super().__init__(entering, options, facts)
-        shapes = facts.weights
-        self.weight_ih = nn.Parameter(torch.empty(shapes["weight_ih"]))
-        self.weight_hh = nn.Parameter(torch.empty(shapes["weight_hh"]))
-        self.bias = nn.Parameter(torch.empty(shapes["bias"]))
-        self.peephole = nn.Parameter(torch.zeros(shapes["peephole"]))
-        fill(self.weight_ih, self.weight_hh, self.bias, options)
+        self.weight_ih, self.weight_hh, self.bias = filled(facts, options)
+        self.peephole = nn.Parameter(torch.zeros(facts.weights["peephole"]))
 
     def weights(self) -> CellWeights:
         """Return all of them."""

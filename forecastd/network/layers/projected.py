@@ -10,7 +10,7 @@ from torch import nn
 from forecastd.network.kinds.contract import Facts, Shape
 from forecastd.network.kinds.recurrent import ProjectedOptions
 from forecastd.network.layers.cells import CellWeights, LstmCell
-from forecastd.network.layers.recurrent import RecurrentLayer, fill
+from forecastd.network.layers.recurrent import RecurrentLayer, filled
 
 
 class ProjectedLayer(RecurrentLayer):
@@ -27,13 +27,9 @@ class ProjectedLayer(RecurrentLayer):
         self, entering: Mapping[str, Shape], options: ProjectedOptions, facts: Facts
     ) -> None:
         super().__init__(entering, options, facts)
-        shapes = facts.weights
-        self.weight_ih = nn.Parameter(torch.empty(shapes["weight_ih"]))
-        self.weight_hh = nn.Parameter(torch.empty(shapes["weight_hh"]))
-        self.bias = nn.Parameter(torch.empty(shapes["bias"]))
-        self.input_projector = nn.Parameter(torch.empty(shapes["input_projector"]))
-        self.output_projector = nn.Parameter(torch.empty(shapes["output_projector"]))
-        fill(self.weight_ih, self.weight_hh, self.bias, options)
+        self.weight_ih, self.weight_hh, self.bias = filled(facts, options)
+        self.input_projector = nn.Parameter(torch.empty(facts.weights["input_projector"]))
+        self.output_projector = nn.Parameter(torch.empty(facts.weights["output_projector"]))
         nn.init.orthogonal_(self.input_projector)
         nn.init.orthogonal_(self.output_projector)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from forecastd.network.kinds.contract import IN, OUT
+from forecastd.network.kinds.contract import IN, OUT, Facts
 from forecastd.network.kinds.recurrent import RecurrentOptions, StatefulOptions
 from forecastd.network.layers import masks
 from forecastd.network.layers.cells import (
@@ -131,6 +131,16 @@ def fill(
         WEIGHTS[options.input_initializer](input_weights)
         WEIGHTS[options.recurrent_initializer](recurrent_weights)
         fill_bias(bias, options.bias_initializer)
+
+
+def filled(
+    facts: Facts, options: RecurrentOptions
+) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
+    """Return weight_ih, weight_hh and bias of one direction with what they begin with."""
+    names = ("weight_ih", "weight_hh", "bias")
+    made = [nn.Parameter(torch.empty(facts.weights[name])) for name in names]
+    fill(made[0], made[1], made[2], options)
+    return made[0], made[1], made[2]
 
 
 def fill_direction(module: nn.RNNBase, options: RecurrentOptions, suffix: str = "") -> None:
