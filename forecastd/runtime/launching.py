@@ -105,8 +105,8 @@ class Graphs:
 
     def __init__(self, network: ForecastNetwork, rows: Rows, tell: Callable[[str], None]) -> None:
         self._network, self._rows, self._tell = network, rows, tell
-        self._moves, self._told = rows.moves, False
-        self._failed = False
+        self._moves = rows.moves
+        self._told = self._failed = False
         self._recorded: dict[tuple[int, Mode], torch.cuda.CUDAGraph | None] = {}
         self._pool = torch.cuda.graph_pool_handle()
 

@@ -126,9 +126,10 @@ class TorchStepper:
             given[rows] = wanted
             silent, rows = rows[~wanted], rows[wanted]
             for some, mode in ((silent, Mode.ADVANCE), (rows, Mode.STEP)):
-                times = batch.times[some]
-                observed = self.observed(slots[some], times, batch.values[some])
-                values[some] = self._advance(observed, times, mode)
+                if len(some):
+                    times = batch.times[some]
+                    observed = self.observed(slots[some], times, batch.values[some])
+                    values[some] = self._advance(observed, times, mode)
         order = np.flatnonzero(given)
         tags = None if batch.tags is None else batch.tags[order]
         forecasts = ForecastBatch(batch.keys.take(order), batch.times[order], values[order], tags)
@@ -172,6 +173,7 @@ def _compute_in_float32() -> None:
     """Switch TF32 off, for the process: it would round the factors of products to ten bits."""
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

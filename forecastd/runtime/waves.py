@@ -127,7 +127,7 @@ def parts_of(entering: Tensor, size: int, shape: Shape) -> Parts:
             strict=True,
         )
     )  # fmt: skip
-    return Parts(places, clocks.view(size, -1), values.view(size, -1))
+    return Parts(places, clocks.view(size, shape.clocks), values.view(size, shape.channels))
 
 
 class Stage:

@@ -17,7 +17,7 @@ from networks import MORE_SPECS, SPECS, network
 
 from forecastd.artifact import Artifact
 from forecastd.network.model import weights_of
-from forecastd.runtime import device_rows
+from forecastd.runtime import device_rows, torch_stepper
 from forecastd.runtime.device_rows import RowsInPlace
 from forecastd.runtime.launching import Graphs
 from forecastd.runtime.torch_stepper import TorchStepper
@@ -142,3 +142,11 @@ def test_a_head_that_waits_is_stepped_and_what_is_silent_recorded(recorder: Reco
     stepper.forecast(np.arange(len(stepper.arena)))
     assert {mode for _, mode in recorder.recorded} == {Mode.ADVANCE}
     assert [remark.endswith("a layer or the head waits for numbers") for remark in told] == [True]
+
+
+def test_products_on_a_gpu_are_those_of_float32() -> None:
+    """The names are torch's own; a GPU shows that they matter."""
+    torch_stepper._compute_in_float32()
+    settings: Any = torch.backends
+    for one in (settings.cuda.matmul, settings.cudnn.conv, settings.cudnn.rnn):
+        assert one.fp32_precision == "ieee"
