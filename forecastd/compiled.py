@@ -155,10 +155,10 @@ def _melting(made: Any) -> Iterator[None]:
         compiler.targetoptions = options
 
 
-def _whole() -> AbstractContextManager[None]:
+def _whole(library: type[JITCodeLibrary] = JITCodeLibrary) -> AbstractContextManager[None]:
     """Compile a function that Python may call, wherever it is met first."""
     context: Any = registry.cpu_target.target_context
-    return _compiling(JITCodeLibrary, partial(type(context).get_executable, context))
+    return _compiling(library, partial(type(context).get_executable, context))
 
 
 @contextmanager
@@ -172,6 +172,34 @@ def _compiling(library: type[JITCodeLibrary], executable: Callable[..., Any]) ->
         yield
     finally:
         generator._library_class, context.get_executable = before
+
+
+class _Loaded(JITCodeLibrary):
+    """Machine code from disk; what it was translated from is read when something links it."""
+
+    @classmethod
+    def _unserialize(cls, generator: Any, state: Any) -> Any:
+        name, kind, data = state
+        if kind != "object":
+            message = f"the machine code of {name} on disk is not understood"
+            raise ValueError(message)
+        own: Any = cls(generator, name)
+        code, own._source = data
+        own.enable_object_caching()
+        own._set_compiled_object(code)
+        own._finalize_final_module()
+        return own
+
+    def _get_module_for_linking(self) -> Any:
+        own: Any = self
+        if own._shared_module is None:
+            own._shared_module = llvmlite.binding.parse_bitcode(own._source)
+            own._codegen._engine._load_defined_symbols(own._shared_module)
+        return own._shared_module
+
+    def get_pointer_to_function(self, name: str) -> Any:
+        own: Any = self
+        return own._codegen._engine.get_function_address(name)
 
 
 class _QuickCache(FunctionCache):
@@ -191,7 +219,7 @@ class _QuickCache(FunctionCache):
             _name_run_time()
         else:
             target_context.refresh()
-        with own._guard_against_spurious_io_errors(), _without_names() if quick else nullcontext():
+        with own._guard_against_spurious_io_errors(), _loading() if quick else nullcontext():
             found = own._load_overload(sig, target_context)
         if found is None:
             _announcement.make("once")
@@ -207,8 +235,8 @@ class _NoCache(NullCache):
 
 
 @contextmanager
-def _without_names() -> Iterator[None]:
-    """Load machine code without the modules of numba whose functions are part of it.
+def _loading() -> Iterator[None]:
+    """Load machine code alone, also without the modules of numba whose functions are part of it.
 
     Their names are for the interpreter, which compiled functions never ask; importing them takes a
     twentieth of a second.
@@ -227,7 +255,8 @@ def _without_names() -> Iterator[None]:
 
     environment._rebuild_env = bare
     try:
-        yield
+        with _whole(_Loaded):
+            yield
     finally:
         environment._rebuild_env = usual
 

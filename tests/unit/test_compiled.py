@@ -131,5 +131,16 @@ def test_what_compiled_functions_call_is_compiled_into_them_only(tmp_path: Path)
     found, *kinds = called(tmp_path, script="import parts", NUMBA_CACHE_DIR=str(tmp_path / "kept"))
     assert found == [14.0, 5.0, 25.0, 9.0, 4.0]
     assert kinds == [["_Part"], ["_Part"], ["JITCodeLibrary"], ["JITCodeLibrary"]]
-    again, *_ = called(tmp_path, script="import parts", NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+    again, *kinds = called(tmp_path, script="import parts", NUMBA_CACHE_DIR=str(tmp_path / "kept"))
     assert again == found
+    assert kinds[2:] == [["_Loaded"], ["_Loaded"]]
+
+
+def test_what_is_compiled_anew_may_call_what_is_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    first, *_ = called(tmp_path, script="import parts", NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+    for each in (tmp_path / "kept").rglob("*whole*"):
+        each.unlink()
+    found, *kinds = called(tmp_path, script="import parts", NUMBA_CACHE_DIR=str(tmp_path / "kept"))
+    assert found == first
+    assert kinds[2:] == [["_Loaded"], ["JITCodeLibrary"]]
