@@ -150,7 +150,8 @@ def _total(layers: list[Row]) -> list[object]:
 
 def _stepped_by(trained: Artifact) -> tuple[str, str, int]:
     """Return what steps a model on the CPU, the same in words, and the bytes of a series' row."""
-    from forecastd.runtime.kernels.program import new_arena, unsupported
+    from forecastd.runtime.kernels.program import new_arena
+    from forecastd.runtime.kernels.support import unsupported
     from forecastd.runtime.kernels.vectors import LANES
 
     missing = unsupported(trained.spec)

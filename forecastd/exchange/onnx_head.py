@@ -11,7 +11,7 @@ import numpy as np
 from forecastd.errors import UserError
 from forecastd.exchange.onnx_graph import Graph, linear
 from forecastd.exchange.parts import Array, Arrays
-from forecastd.network.heads import SPREAD_MIN
+from forecastd.network.outputs import SPREAD_MIN
 from forecastd.network.spec import HeadSpec
 
 LAGS = "lags"

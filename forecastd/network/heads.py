@@ -18,11 +18,10 @@ from torch.nn import functional
 
 from forecastd.features.scaling import made_on
 from forecastd.network.distributions import count_quantiles, normal_quantiles, student_quantiles
+from forecastd.network.outputs import SPREAD_MIN
 from forecastd.network.spec import HeadSpec
 from forecastd.network.wiring import Wiring
 
-SPREAD_MIN = 1e-3
-"""The least deviation of a distribution, in scaled units: a constant series has one too."""
 FREEDOM_MIN = 2.0
 """The degrees of freedom of Student's t stay above this, so that it has a variance."""
 DISPERSION_MIN = 1e-3

@@ -27,6 +27,9 @@ LOSSES = {
 }
 """By head the losses that it can learn by; the first is what "auto" means."""
 
+SPREAD_MIN = 1e-3
+"""The least deviation of a distribution, in scaled units: a constant series has one too."""
+
 _LAST_MAPS = {"classes": ("fully_connected", "softmax"), "responses": ("fully_connected",)}
 """Layers that, as the last and of the right width, give what the head would map to."""
 

@@ -15,7 +15,8 @@ from forecastd.artifact import Artifact
 from forecastd.errors import BugError
 from forecastd.runtime.kernels import step as kernels
 from forecastd.runtime.kernels.compiling import direct
-from forecastd.runtime.kernels.program import Batch, Program, new_arena, unsupported
+from forecastd.runtime.kernels.program import Batch, Program, new_arena
+from forecastd.runtime.kernels.support import unsupported
 from forecastd.runtime.kernels.table import (
     AHEAD,
     FORECAST,

@@ -13,7 +13,7 @@ from networks import SPECS, network
 from numba.core.runtime import _nrt_python, rtsys
 
 from forecastd.artifact import Artifact
-from forecastd.features.spec import FeatureSpec
+from forecastd.features.spec import PARTS, FeatureSpec
 from forecastd.network.model import network_of, weights_of
 from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
 from forecastd.runtime.kernel_stepper import AHEAD_ROWS_MAX, KernelStepper, unsupported
@@ -101,33 +101,41 @@ def _recurrent() -> st.SearchStrategy[Kind]:
     )
 
 
-def _specs() -> st.SearchStrategy[NetworkSpec]:
-    def build(
-        maps: list[list[Kind]],
-        recurrent: list[Kind],
-        lags: int,
-        horizon: int,
-        quantiles: tuple[float, ...],
-        clocks: int,
-    ) -> NetworkSpec:
-        names = ("hour", "weekday", "yearday", "season")[:clocks]
-        layers = [
-            LayerSpec(f"layer_{number}", kind, options)
-            for number, (kind, options) in enumerate(itertools.chain(*maps, recurrent))
-        ]
-        kind = "quantile" if quantiles else "point"
-        features = FeatureSpec(2, names, 12.0, lags, 3, (4,))
-        return NetworkSpec(features, tuple(layers), HeadSpec(kind, horizon, quantiles, lags))
+@st.composite
+def _heads(draw: st.DrawFn) -> tuple[HeadSpec, list[Kind]]:
+    """Return a head that has a kernel, and the layers that map to it where it has no map."""
+    kind = draw(st.sampled_from(["point", "quantile", "gaussian", "responses", "classes"]))
+    size, lags = draw(st.integers(1, 40)), draw(st.integers(0, 40))
+    if kind in {"responses", "classes"}:
+        head = HeadSpec(kind, 1, (), 0, size + 1, draw(st.booleans()))
+        last: list[Kind] = [("fully_connected", {"size": size + 1})]
+        if kind == "classes" and draw(st.booleans()):
+            last.append(("softmax", {}))
+    elif kind == "point":
+        head = HeadSpec(kind, size, (), lags, 0, draw(st.booleans()))
+        last = [("fully_connected", {"size": size})]
+    else:
+        quantiles = draw(st.sampled_from([(0.1, 0.5, 0.9), QUANTILES]))
+        head, last = HeadSpec(kind, size, quantiles, lags), draw(_linear())
+    return head, last if not head.linear or draw(st.booleans()) else []
 
-    return st.builds(
-        build,
-        st.lists(_linear(), max_size=2),
-        st.lists(_recurrent(), min_size=1, max_size=3),
-        st.integers(0, 40),
-        st.integers(1, 40),
-        st.sampled_from([(), (0.1, 0.5, 0.9), QUANTILES]),
-        st.integers(0, 4),
-    )
+
+@st.composite
+def _specs(draw: st.DrawFn) -> NetworkSpec:
+    """Return networks that have kernels, from what goes in to what comes out."""
+    maps = draw(st.lists(_linear(), max_size=2))
+    recurrent = draw(st.lists(_recurrent(), max_size=3))
+    head, last = draw(_heads())
+    dropout: list[Kind] = draw(st.sampled_from([[], [("dropout", {"share": 0.5})]]))
+    after = draw(_linear()) if head.linear else []
+    kinds = [*itertools.chain(*maps), *recurrent, *after, *dropout, *last]
+    kinds = kinds or [("lstm", {"hidden": 3})]
+    layers = tuple(LayerSpec(f"layer_{n}", *kind) for n, kind in enumerate(kinds))
+    clocks = ("hour", "weekday", "yearday", "season")[: draw(st.integers(0, 4))]
+    scaling = draw(st.sampled_from(["running", "zscore"]))
+    parts = draw(st.sampled_from([PARTS, ("value",), ("value", "observed"), ("change",)]))
+    features = FeatureSpec(2, clocks, 12.0, head.lags, 3, (4,), scaling, parts)
+    return NetworkSpec(features, layers, head)
 
 
 def _same(one: ForecastBatch, other: ForecastBatch) -> None:
@@ -136,7 +144,7 @@ def _same(one: ForecastBatch, other: ForecastBatch) -> None:
     np.testing.assert_array_equal(one.values, other.values)
 
 
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(_specs(), st.integers(0, 1000))
 def test_kernels_forecast_what_torch_does(spec: NetworkSpec, seed: int) -> None:
     artifact = _artifact(spec, seed)
@@ -150,6 +158,9 @@ def test_kernels_forecast_what_torch_does(spec: NetworkSpec, seed: int) -> None:
             ours.forecasts.values, theirs.forecasts.values, rtol=1e-5, atol=scale
         )
         assert kernels.arena.layout == reference.arena.layout
+        slots = np.unique(ours.slots)
+        again = kernels.forecast(slots).values
+        np.testing.assert_allclose(again, reference.forecast(slots).values, rtol=1e-5, atol=scale)
 
 
 @settings(max_examples=20)

@@ -14,7 +14,7 @@ from networks import SPECS
 from forecastd import artifact
 from forecastd.artifact import Example
 from forecastd.errors import ArtifactError, UserError
-from forecastd.runtime.kernels.program import unsupported
+from forecastd.runtime.kernels.support import unsupported
 from forecastd.runtime.opening import Opened, Stepping, open_model
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.series import Keys, ObservationBatch

@@ -1,4 +1,4 @@
-"""tanh, sigmoid and softplus of vectors.
+"""tanh, sigmoid and softplus of vectors, and softmax.
 
 tanh is x P(x^2) / Q(x^2) of degrees 3 and 4, fitted to |x| <= 7.9 by minimising the largest error;
 beyond, it is constant. Error below 4e-7 for every float32. Numerator and denominator are
@@ -6,6 +6,8 @@ returned apart, so that a cell divides twice and not five times.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -16,9 +18,11 @@ from forecastd.runtime.kernels.vectors import (
     larger,
     magnitude,
     power_of_two,
+    read_f32,
     rounded,
     smaller,
     spread,
+    write_f32,
 )
 
 _LIMIT = np.float32(7.9)
@@ -88,3 +92,18 @@ def softplus(x: Vector) -> Vector:
     series = fma(series, square, spread(_L1))
     series = fma(series, square, spread(_TWO))
     return larger(x, spread(np.float32(0))) + series * s
+
+
+@part
+def softmax(source: int, target: int, count: int) -> None:
+    """Write the shares e^x / sum e^x of some float32, which may be in their place."""
+    largest = read_f32(source, 0)
+    for index in range(1, count):
+        largest = max(largest, read_f32(source, index))
+    total = 0.0
+    for index in range(count):
+        power = math.exp(np.float64(read_f32(source, index) - largest))
+        total += power
+        write_f32(target, index, np.float32(power))
+    for index in range(count):
+        write_f32(target, index, np.float32(np.float64(read_f32(target, index)) / total))

@@ -12,11 +12,13 @@ from forecastd.runtime.kernels.table import (
     BLOCK_ROW_AT,
     BLOCK_TIME,
     BLOCK_VALUES_AT,
+    CHANGES_PLACE,
     CHANNELS,
     CLOCK_CACHE_AT,
     CLOCK_CACHE_ROWS,
     CLOCK_KINDS_AT,
     CLOCKS,
+    CLOCKS_PLACE,
     CODES_OFFSET,
     COLUMNS,
     EMBEDDING,
@@ -24,17 +26,22 @@ from forecastd.runtime.kernels.table import (
     FREQUENCY_KIND,
     FREQUENCY_SIZE,
     HEAD_INPUT_AT,
+    HEAD_KIND,
     HEAD_STRIDE,
     HEAD_WIDTH,
     LAGS,
     LATEST_OFFSET,
     LOCATION_AT,
     MEAN_OFFSET,
+    OBSERVED_PLACE,
     RATES_AT,
+    RESPONSES,
     RING_OFFSET,
+    SCALE_AT,
     SEASON,
     SEEN_OFFSET,
     SPREAD_AT,
+    VALUES_PLACE,
     VARIANCE_OFFSET,
 )
 from forecastd.runtime.kernels.times import clock_angle
@@ -86,17 +93,23 @@ def encode(p: IntArray, block: int, inputs: int) -> None:
         if math.isfinite(value):
             exact, before = np.float64(value), read_f64(seen, channel)
             write_f64(seen, channel, before + 1.0)
-            location, width = _track(trackers, rates, channel, exact, before + 1.0)
+            if p[SCALE_AT] != 0:
+                location, width = scale_of(p, row, channel)
+            else:
+                location, width = _track(trackers, rates, channel, exact, before + 1.0)
             per_width = 1.0 / width
             scaled = np.float32((exact - location) * per_width)
             if before > 0.0:
                 moved = np.float32((exact - np.float64(read_f32(latest, channel))) * per_width)
             write_f32(latest, channel, value)
             is_observed = np.float32(1)
-        write_f32(inputs, channel, scaled)
-        write_f32(inputs, channels + channel, moved)
-        write_f32(inputs, 2 * channels + channel, is_observed)
-    place = inputs + 4 * 3 * channels
+        if p[VALUES_PLACE] >= 0:
+            write_f32(inputs + p[VALUES_PLACE], channel, scaled)
+        if p[CHANGES_PLACE] >= 0:
+            write_f32(inputs + p[CHANGES_PLACE], channel, moved)
+        if p[OBSERVED_PLACE] >= 0:
+            write_f32(inputs + p[OBSERVED_PLACE], channel, is_observed)
+    place = inputs + p[CLOCKS_PLACE]
     _write_clocks(p, read_i64(block, BLOCK_TIME), place)
     if p[EMBEDDING] > 0:
         _write_embeddings(p, row, place + 8 * p[CLOCKS])
@@ -157,6 +170,8 @@ def spread_of(location: float, fast: float, slow: float) -> float:
 @part
 def scale_of(p: IntArray, row: int, channel: int) -> tuple[float, float]:
     """Return location and spread of a channel."""
+    if p[SCALE_AT] != 0:
+        return read_f64(p[SCALE_AT], 2 * channel), read_f64(p[SCALE_AT], 2 * channel + 1)
     location = read_f64(row + p[MEAN_OFFSET], _TRACKERS * channel)
     if read_f64(row + p[SEEN_OFFSET], channel) == 0.0:
         return location, 1.0
@@ -195,8 +210,11 @@ def _push_lag(ring: int, lags: int, value: Any, fresh: bool) -> None:
 
 @section
 def prepare_head(p: IntArray, row: int, place: int) -> None:
-    """Write the scale and the scaled lags of a series for the head's row `place`."""
-    location, width = scale_of(p, row, 0)
+    """Write the scale and the scaled lags of a series for the head's row `place`.
+
+    What a supervised head says is scaled by nothing.
+    """
+    location, width = (0.0, 1.0) if p[HEAD_KIND] >= RESPONSES else scale_of(p, row, 0)
     write_f64(p[LOCATION_AT], place, location)
     write_f64(p[SPREAD_AT], place, width)
     lags = p[LAGS]

@@ -1,4 +1,4 @@
-"""The head of a block: centre, quantiles that cannot cross, and back to the units of the data."""
+"""The head of a block: what it says of the last layer's output, in the units of the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from forecastd.runtime.kernels.activations import softplus
+from forecastd.network.outputs import SPREAD_MIN
+from forecastd.runtime.kernels.activations import softmax, softplus
 from forecastd.runtime.kernels.compiling import part, section
 from forecastd.runtime.kernels.table import (
     ABOVE,
@@ -16,6 +17,7 @@ from forecastd.runtime.kernels.table import (
     BLOCK_ROWS,
     BLOCK_WORDS,
     CENTRE_AT,
+    CLASSES,
     DENSE_BIAS_AT,
     DENSE_INPUTS,
     DENSE_OUT_AT,
@@ -23,10 +25,16 @@ from forecastd.runtime.kernels.table import (
     DENSE_WEIGHTS_AT,
     FEW_OUTPUTS,
     HEAD_INPUT_AT,
+    HEAD_KIND,
     HEAD_ROWS_AT,
     HEAD_STRIDE,
     HORIZON,
+    LEVELS,
+    LEVELS_AT,
     LOCATION_AT,
+    NORMAL,
+    QUANTILES,
+    RESPONSES_AT,
     SPREAD_AT,
     STEPS_AT,
 )
@@ -52,13 +60,20 @@ _PANEL_ROWS_BYTES = 4 * BLOCK_ROWS * PANEL
 @section
 def run_head(p: IntArray, count: int) -> None:
     """Forecast from the first `count` rows of the head's input."""
-    _dense(p, p[CENTRE_AT], count)
-    if p[BELOW] + p[ABOVE] > 0:
+    if p[CENTRE_AT] != 0:
+        _dense(p, p[CENTRE_AT], count)
+    if p[STEPS_AT] != 0:
         _dense(p, p[STEPS_AT], count)
         _soften(p[STEPS_AT], count)
     for place in range(count):
         block = p[BLOCK_AT] + 8 * BLOCK_WORDS * read_i64(p[HEAD_ROWS_AT], place)
-        _write_forecast(p, place, read_i64(block, BLOCK_OUT_AT))
+        out = read_i64(block, BLOCK_OUT_AT)
+        if p[HEAD_KIND] == QUANTILES:
+            _write_quantiles(p, place, out)
+        elif p[HEAD_KIND] == NORMAL:
+            _write_normal(p, place, out)
+        else:
+            _write_answer(p, place, out)
 
 
 @part
@@ -112,14 +127,47 @@ def _soften(words: int, count: int) -> None:
 
 
 @part
-def _write_forecast(p: IntArray, place: int, out: int) -> None:
+def _centre(p: IntArray, place: int, index: int) -> Any:
+    """Return number `index` of the centre of row `place`."""
+    if p[CENTRE_AT] == 0:
+        return read_f32(p[HEAD_INPUT_AT] + 4 * p[HEAD_STRIDE] * place, index)
+    return _output(p[CENTRE_AT], place, index)
+
+
+@part
+def _write_normal(p: IntArray, place: int, out: int) -> None:
+    """Write [horizon, Q] quantiles of a normal distribution, unscaled in float64."""
+    location, width = read_f64(p[LOCATION_AT], place), read_f64(p[SPREAD_AT], place)
+    for step in range(p[HORIZON]):
+        centre = _centre(p, place, step)
+        deviation = _output(p[STEPS_AT], place, step) + np.float32(SPREAD_MIN)
+        for level in range(p[LEVELS]):
+            value = np.float64(centre + deviation * read_f32(p[LEVELS_AT], level))
+            write_f32(out, step * p[LEVELS] + level, np.float32(value * width + location))
+
+
+@part
+def _write_answer(p: IntArray, place: int, out: int) -> None:
+    """Write the responses in the units of the data, or the shares of classes."""
+    for index in range(p[HORIZON]):
+        write_f32(out, index, _centre(p, place, index))
+    if p[HEAD_KIND] == CLASSES:
+        softmax(out, out, p[HORIZON])
+        return
+    for index in range(p[HORIZON]):
+        scale = p[RESPONSES_AT] + 8 * index
+        write_f32(out, index, read_f32(out, index) * read_f32(scale, 1) + read_f32(scale, 0))
+
+
+@part
+def _write_quantiles(p: IntArray, place: int, out: int) -> None:
     """Write [horizon, Q] in rising order of quantile, unscaled in float64."""
     location, width = read_f64(p[LOCATION_AT], place), read_f64(p[SPREAD_AT], place)
     below, above = p[BELOW], p[ABOVE]
     quantiles = below + 1 + above
     for step in range(p[HORIZON]):
         target = out + 4 * quantiles * step
-        median = _output(p[CENTRE_AT], place, step)
+        median = _centre(p, place, step)
         write_f32(target, below, np.float32(np.float64(median) * width + location))
         away = np.float32(0)
         for number in range(below):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forecastd.runtime.kernels.cells import update_units
 from forecastd.runtime.kernels.compiling import part, section
 from forecastd.runtime.kernels.features import copy_floats
-from forecastd.runtime.kernels.linear import gather_taps, run_linear
+from forecastd.runtime.kernels.linear import gather_newest, gather_taps, run_linear
 from forecastd.runtime.kernels.table import (
     AHEAD_AT,
     AHEAD_BYTES,
@@ -29,6 +29,7 @@ from forecastd.runtime.kernels.table import (
     LAYER_HIDDEN_OFFSET,
     LAYER_INPUTS,
     LAYER_KIND,
+    LAYER_LATEST_OFFSET,
     LAYER_PEEPHOLES_AT,
     LAYER_RECURRENT,
     LAYER_STRIDE,
@@ -37,6 +38,7 @@ from forecastd.runtime.kernels.table import (
     LAYERS,
     LAYERS_AT,
     LINEAR,
+    RECALLED,
     TAIL_AT,
 )
 from forecastd.runtime.kernels.tiles import (
@@ -68,7 +70,7 @@ def gather_hidden(p: IntArray, row: int, place: int) -> None:
         buffer = read_i64(words, LAYER_BUFFER_AT) + 4 * place * read_i64(words, LAYER_STRIDE)
         memory = row + read_i64(words, LAYER_HIDDEN_OFFSET)
         if read_i64(words, LAYER_KIND) == LINEAR:
-            gather_taps(words, memory, buffer)
+            gather_taps(words, memory, buffer, 1)
         else:
             copy_floats(memory, buffer, read_i64(words, LAYER_HIDDEN))
 
@@ -81,7 +83,7 @@ def run_layers(p: IntArray, count: int) -> None:
         for place in range(count):
             _place_units(p, layer, words, place)
         if read_i64(words, LAYER_KIND) == LINEAR:
-            run_linear(p, words, count)
+            run_linear(p, words, count, True)
         elif count == 1:
             _run_one(p, words)
         else:
@@ -158,6 +160,41 @@ def _run_one(p: IntArray, words: int) -> None:
             unit += LANES
         weights += panels * panel_bytes
         start += 4 * panels * PANEL
+
+
+@section
+def recall_outputs(p: IntArray, count: int) -> None:
+    """Give the head what it read of the first `count` rows after the newest step of their series.
+
+    The highest layer that remembers tells its output; those above are made of it again.
+    """
+    for layer in range(p[RECALLED], p[LAYERS]):
+        words = layer_of(p, layer)
+        for place in range(count):
+            _place_units(p, layer, words, place)
+        if layer > p[RECALLED]:
+            run_linear(p, words, count, False)
+        elif read_i64(words, LAYER_KIND) == LINEAR and read_i64(words, LAYER_LATEST_OFFSET) == 0:
+            stride, buffer = read_i64(words, LAYER_STRIDE), read_i64(words, LAYER_BUFFER_AT)
+            for place in range(count):
+                block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
+                memory = read_i64(block, BLOCK_HIDDEN_AT)
+                gather_newest(words, memory, buffer + 4 * place * stride)
+            run_linear(p, words, count, False)
+        else:
+            _copy_outputs(p, words, count)
+
+
+@part
+def _copy_outputs(p: IntArray, words: int, count: int) -> None:
+    """Copy what a layer gave from the rows of the series to where its output goes."""
+    latest = read_i64(words, LAYER_LATEST_OFFSET)
+    for place in range(count):
+        block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
+        kept = read_i64(block, BLOCK_HIDDEN_AT)
+        if latest > 0:
+            kept = read_i64(block, BLOCK_ROW_AT) + latest
+        copy_floats(kept, read_i64(block, BLOCK_OUTPUT_AT), read_i64(words, LAYER_HIDDEN))
 
 
 @section

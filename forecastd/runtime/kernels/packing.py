@@ -16,17 +16,17 @@ from forecastd.series import FloatArray
 
 IGNORED = frozenset({"dropout"})
 """Kinds of layers that do nothing when a model is used."""
-RELU = "relu"
-"""A kind that is computed with the linear layer before it."""
+ACTIVATIONS = {"relu": t.RELU, "softmax": t.SOFTMAX}
+"""Kinds that are computed with the linear layer before them."""
 LINEAR = frozenset({"conv1d", "fully_connected"})
 """Kinds of layers that map what enters, or that and past inputs."""
 
 
 class LiveLayer(NamedTuple):
-    """A layer that computes something when a model is used. rectified: with the relu after it."""
+    """A layer that computes something when a model is used. activation: see table.RELU."""
 
     spec: LayerSpec
-    rectified: bool
+    activation: int
 
     @property
     def is_linear(self) -> bool:
@@ -35,13 +35,13 @@ class LiveLayer(NamedTuple):
 
 
 def live_layers(spec: NetworkSpec) -> list[LiveLayer]:
-    """Return the layers that compute something when a model is used, each with its relu."""
+    """Return the layers that compute something when a model is used, each with its activation."""
     found: list[LiveLayer] = []
     for layer in spec.layers:
-        if layer.kind == RELU and found:
-            found[-1] = LiveLayer(found[-1].spec, True)
+        if layer.kind in ACTIVATIONS and found:
+            found[-1] = LiveLayer(found[-1].spec, ACTIVATIONS[layer.kind])
         elif layer.kind not in IGNORED:
-            found.append(LiveLayer(layer, False))
+            found.append(LiveLayer(layer, t.NONE))
     return found
 
 
@@ -74,7 +74,11 @@ class PackedWeights:
         names = [f"encoder.embeddings.{column}.weight" for column in columns]
         self.embeddings = [np.ascontiguousarray(weights[name]) for name in names]
         self.layers = [_packed(weights, layer.spec) for layer in live_layers(spec)]
-        self.centre, self.steps = _head(weights, spec.head)
+        own = {n.removeprefix("head."): a for n, a in weights.items() if n.startswith("head.")}
+        self.centre = _centre(own, spec.head, self.layers[-1].units)
+        self.steps = _map(own, _STEPS.get(spec.head.kind, ""))
+        self.scale = _together(weights, "encoder.scale", np.float64)
+        self.responses = _together(weights, "head", np.float32)
 
 
 def _packed(weights: dict[str, FloatArray], layer: LayerSpec) -> PackedLayer:
@@ -176,17 +180,35 @@ PACKED: dict[str, Callable[[dict[str, FloatArray], int], PackedLayer]] = {
 """Recurrent kinds: takes the weights of a layer and how many units it has."""
 
 
-def _head(
-    weights: dict[str, FloatArray], head: HeadSpec
-) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray] | None]:
-    """Return the maps from [output, lags] to the centre, and from the output to the steps."""
-    centre = weights["head.centre.weight"]
-    if head.lags:
-        centre = np.concatenate([centre, weights["head.highway.weight"]], 1)
-    steps = None
-    if "head.steps.weight" in weights and len(weights["head.steps.weight"]):
-        steps = weights["head.steps.weight"], weights["head.steps.bias"]
-    return (centre, weights["head.centre.bias"]), steps
+Map = tuple[FloatArray, FloatArray]
+"""Weights [outputs, inputs] and bias [outputs]."""
+
+_CENTRES = {"responses": "responses", "classes": "scores"}
+_STEPS = {"quantile": "steps", "gaussian": "scale"}
+
+
+def _centre(own: dict[str, FloatArray], head: HeadSpec, width: int) -> Map | None:
+    """Return the map from [output, lags] to the centre; None: it is the last layer's output."""
+    made = _map(own, _CENTRES.get(head.kind, "centre")) if head.linear else None
+    if not head.lags:
+        return made
+    if made is None:
+        made = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
+    return np.concatenate([made[0], own["highway.weight"]], 1), made[1]
+
+
+def _map(own: dict[str, FloatArray], name: str) -> Map | None:
+    """Return a map of the head; None where it has none, or one to nothing."""
+    weight = own.get(f"{name}.weight")
+    return None if weight is None or not len(weight) else (weight, own[f"{name}.bias"])
+
+
+def _together(
+    weights: dict[str, FloatArray], owner: str, kind: type[np.floating]
+) -> NDArray[Any] | None:
+    """Return location and spread [n, 2] that training found, where there are any."""
+    both = [weights.get(f"{owner}.{name}") for name in ("location", "spread")]
+    return None if both[0] is None else np.stack(both, -1).astype(kind)  # type: ignore[arg-type]
 
 
 def panels_of(weights: FloatArray) -> FloatArray:

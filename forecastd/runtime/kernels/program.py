@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.artifact import Artifact
-from forecastd.features.spec import PARTS, scale_rates
-from forecastd.network.kinds import KINDS
-from forecastd.network.kinds.convolution import Conv1dOptions
-from forecastd.network.kinds.recurrent import ONLY_IN_TRAINING
-from forecastd.network.kinds.windows import CAUSAL
+from forecastd.features.spec import CHANGE, OBSERVED, VALUE, scale_rates
 from forecastd.network.shapes import wiring_of
-from forecastd.network.spec import LayerSpec, NetworkSpec
+from forecastd.network.spec import NetworkSpec
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.kernels import table as t
 from forecastd.runtime.kernels.packing import (
-    IGNORED,
-    LINEAR,
-    PACKED,
-    RELU,
     PackedWeights,
     live_layers,
     padded,
@@ -35,71 +28,39 @@ from forecastd.series import NEVER, FloatArray, Frequency, IntArray, Signature
 
 OUT_NUMBERS_MAX = 1 << 22
 CAPACITY_MAX, CAPACITY_MIN = 4096, 64
-_CLOCKS = {"hour": t.HOUR, "weekday": t.WEEKDAY, "yearday": t.YEARDAY, "season": t.SEASON_CLOCK}
+LATEST = "latest"
+"""The field of a row that holds what the last layer gave, where no layer remembers."""
+
+CLOCKS = {"hour": t.HOUR, "weekday": t.WEEKDAY, "yearday": t.YEARDAY, "season": t.SEASON_CLOCK}
+_PLACES = {VALUE: t.VALUES_PLACE, CHANGE: t.CHANGES_PLACE, OBSERVED: t.OBSERVED_PLACE}
+HEADS = {
+    "point": t.QUANTILES,
+    "quantile": t.QUANTILES,
+    "gaussian": t.NORMAL,
+    "responses": t.RESPONSES,
+    "classes": t.CLASSES,
+}
 _FREQUENCIES = {"duration": t.DURATION, "month": t.MONTH, "count": t.COUNT}
-
-
-_ANY_VALUE = {"hidden", "output", "variant", "input_projector", "output_projector", "reset"}
-"""Options of recurrent layers that the kernels take as they are."""
-
-
-def unsupported(spec: NetworkSpec) -> str | None:
-    """Return what the kernels cannot compute, in words; None if they can compute all of it."""
-    foreign = _foreign(spec)
-    if foreign is not None:
-        return f"layer {foreign.name!r} of kind {foreign.kind!r}"
-    live = live_layers(spec)
-    if not live or live[-1].is_linear:
-        return "a network without memory" if not live else "a network whose last layer is a map"
-    features = spec.features
-    if features.scaling != "running" or features.parts != PARTS or features.frame:
-        return f"features of the scaling {features.scaling!r} and the parts {features.parts}"
-    unknown = [clock for clock in features.clocks if clock not in _CLOCKS]
-    if unknown:
-        return f"the clock {unknown[0]!r}"
-    known = spec.head.kind in {"point", "quantile"} and spec.head.linear
-    return None if known else f"a head of kind {spec.head.kind!r}"
-
-
-def _foreign(spec: NetworkSpec) -> LayerSpec | None:
-    """Return the first layer that the kernels do not compute."""
-    before = ""
-    for layer in spec.layers:
-        if not (_known(layer) or (layer.kind == RELU and not layer.inputs and before in LINEAR)):
-            return layer
-        before = before if layer.kind in IGNORED else layer.kind
-    return None
-
-
-def _known(layer: LayerSpec) -> bool:
-    """Tell whether the kernels compute a layer with its options."""
-    if layer.inputs or layer.kind not in {*PACKED, *IGNORED, *LINEAR}:
-        return False
-    if layer.kind == "conv1d":
-        conv = Conv1dOptions.model_validate(layer.options)
-        return conv.padding == CAUSAL and conv.stride == 1 and conv.padding_value == 0
-    if layer.kind in {*IGNORED, *LINEAR}:
-        return True
-    kind = KINDS[layer.kind].options
-    options, free = kind.model_validate(layer.options), ONLY_IN_TRAINING | _ANY_VALUE
-    odd = {n for n, v in options if n not in free and v != kind.model_fields[n].default}
-    return not odd and getattr(options, "reset", None) != "before-multiplication"
 
 
 def new_arena(spec: NetworkSpec, series_max: int) -> Arena:
     """Return an arena whose rows are those of the torch stepper: checkpoints move between both."""
     channels, lags = spec.features.channels, spec.features.lags
+    moments = 2 if spec.features.scaling == "running" else 0
     exact, single = np.dtype(np.float64), np.dtype(np.float32)
     fields: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
         "encoder.seen": (exact, (channels,)),
-        "encoder.mean": (exact, (channels, 2)),
-        "encoder.variance": (exact, (channels, 2)),
+        "encoder.mean": (exact, (channels, moments)),
+        "encoder.variance": (exact, (channels, moments)),
         "encoder.latest": (single, (channels,)),
         "encoder.ring": (single, (lags,)),
     }
-    for node in wiring_of(spec).nodes:
+    wiring = wiring_of(spec)
+    for node in wiring.nodes:
         for name, shape in node.facts.state.items():
             fields[f"layers.{node.name}.{name}"] = (single, shape)
+    if not any(node.facts.state for node in wiring.nodes):  # none says what it gave
+        fields[LATEST] = (single, wiring.output.sizes)
     fields[CODES] = (np.dtype(np.int64), (len(spec.features.vocabulary),))
     layout = row_layout(fields)
     return Arena(layout, series_max, blank_row(layout))
@@ -119,8 +80,8 @@ class Batch:
     @classmethod
     def of(cls, spec: NetworkSpec) -> Batch:
         """Allocate as many rows as keep the forecasts within bounds."""
-        quantiles = max(1, len(spec.head.quantiles))
-        fitting = OUT_NUMBERS_MAX // (spec.head.horizon * quantiles)
+        numbers = spec.head.outputs or max(1, len(spec.head.quantiles))
+        fitting = OUT_NUMBERS_MAX // (spec.head.horizon * numbers)
         capacity = int(np.clip(fitting, CAPACITY_MIN, CAPACITY_MAX))
         return cls(
             slots=np.zeros(capacity, np.int64),
@@ -128,7 +89,7 @@ class Batch:
             values=np.zeros((capacity, spec.features.channels), np.float32),
             given=np.zeros(capacity, np.uint8),
             status=np.zeros(capacity, np.uint8),
-            out=np.zeros((capacity, spec.head.horizon, quantiles), np.float32),
+            out=np.zeros((capacity, spec.head.horizon, numbers), np.float32),
         )
 
     @property
@@ -207,9 +168,16 @@ class Program:
 
     def _describe_features(self, signature: Signature, max_gap: int) -> None:
         table, features = self.table, self._spec.features
-        clocks = np.array([_CLOCKS[name] for name in features.clocks], np.int64)
+        clocks = np.array([CLOCKS[name] for name in features.clocks], np.int64)
         table[t.CHANNELS], table[t.LAGS] = features.channels, features.lags
         table[t.RATES_AT] = self._address(np.array(scale_rates(features.half_life)))
+        if self._weights.scale is not None:
+            table[t.SCALE_AT] = self._address(self._weights.scale)
+        for part, place in _PLACES.items():
+            given = part in features.parts
+            order = features.parts.index(part) if given else 0
+            table[place] = 4 * features.channels * order if given else -1
+        table[t.CLOCKS_PLACE] = 4 * features.channels * len(features.parts)
         table[t.CLOCKS], table[t.CLOCK_KINDS_AT] = len(clocks), self._address(clocks)
         table[t.COLUMNS] = len(features.vocabulary)
         table[t.EMBEDDING] = features.embedding
@@ -234,7 +202,7 @@ class Program:
                 t.LAYER_RECURRENT: packed.recurrent,
                 t.LAYER_TAPS: packed.taps,
                 t.LAYER_DILATION: packed.dilation,
-                t.LAYER_RECTIFIED: int(layer.rectified),
+                t.LAYER_ACTIVATION: layer.activation,
                 t.LAYER_WEIGHTS_AT: self._address(packed.weights),
                 t.LAYER_BIAS_AT: self._address(packed.bias),
                 t.LAYER_PEEPHOLES_AT: self._address(packed.peepholes),
@@ -247,6 +215,10 @@ class Program:
             inputs = packed.units
             ahead += 0 if layer.is_linear else 4 * padded(packed.units)
         table[t.LAYERS], table[t.LAYERS_AT] = len(layers), self._address(words)
+        remembering = np.flatnonzero(words[:, t.LAYER_HIDDEN_OFFSET])
+        table[t.RECALLED] = remembering[-1] if len(remembering) else len(layers) - 1
+        if not len(remembering):
+            words[-1, t.LAYER_LATEST_OFFSET] = _offset(self._arena.layout, LATEST)
         self._describe_head(inputs)
 
     def _memory_of(self, layer: str) -> dict[int, int]:
@@ -260,17 +232,29 @@ class Program:
         return {t.LAYER_HIDDEN_OFFSET: memory, t.LAYER_CELL_OFFSET: places.get("cell", memory)}
 
     def _describe_head(self, width: int) -> None:
-        table, head = self.table, self._spec.head
+        table, head, weights = self.table, self._spec.head, self._weights
         stride = padded(width + head.lags) + LANES
-        table[t.HORIZON] = head.horizon
+        numbers = head.outputs or max(1, len(head.quantiles))
+        table[t.HORIZON] = head.outputs or head.horizon
+        table[t.OUT_NUMBERS] = head.horizon * numbers
+        table[t.HEAD_KIND] = HEADS[head.kind]
+        if not head.linear and live_layers(self._spec)[-1].activation == t.SOFTMAX:
+            table[t.HEAD_KIND] = t.RESPONSES  # they are shares already
         table[t.BELOW] = sum(quantile < 0.5 for quantile in head.quantiles)
         table[t.ABOVE] = sum(quantile > 0.5 for quantile in head.quantiles)
         table[t.HEAD_WIDTH], table[t.HEAD_STRIDE] = width, stride
         work = np.zeros((t.BLOCK_ROWS + 1, stride), np.float32)
         table[t.HEAD_INPUT_AT] = self._address(work)
-        table[t.CENTRE_AT] = self._dense(*self._weights.centre)
-        if self._weights.steps is not None:
-            table[t.STEPS_AT] = self._dense(*self._weights.steps)
+        if weights.centre is not None:
+            table[t.CENTRE_AT] = self._dense(*weights.centre)
+        if weights.steps is not None:
+            table[t.STEPS_AT] = self._dense(*weights.steps)
+        levels = [NormalDist().inv_cdf(quantile) for quantile in head.quantiles or (0.5,)]
+        table[t.LEVELS] = len(levels)
+        table[t.LEVELS_AT] = self._address(np.array(levels, np.float32))
+        as_it_is = np.tile(np.array([0, 1], np.float32), (max(1, head.outputs), 1))
+        responses = as_it_is if weights.responses is None else weights.responses
+        table[t.RESPONSES_AT] = self._address(responses)
 
     def _dense(self, weights: FloatArray, bias: FloatArray) -> int:
         """Return the address of the words of a map: weights [outputs, inputs], bias [outputs]."""

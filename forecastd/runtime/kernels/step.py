@@ -10,16 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 from forecastd.runtime.kernels.compiling import entry, part, section
-from forecastd.runtime.kernels.features import copy_floats, encode, prepare_head
+from forecastd.runtime.kernels.features import encode, prepare_head
 from forecastd.runtime.kernels.heads import run_head
-from forecastd.runtime.kernels.layers import gather_hidden, layer_of, run_ahead, run_layers
+from forecastd.runtime.kernels.layers import (
+    gather_hidden,
+    layer_of,
+    recall_outputs,
+    run_ahead,
+    run_layers,
+)
 from forecastd.runtime.kernels.table import (
-    ABOVE,
     AHEAD,
     AHEAD_AT,
     AHEAD_VALID_AT,
     ARENA_AT,
-    BELOW,
     BLOCK_AT,
     BLOCK_HEAD_PLACE,
     BLOCK_OUT_AT,
@@ -40,25 +44,20 @@ from forecastd.runtime.kernels.table import (
     FREQUENCY_KIND,
     FREQUENCY_SIZE,
     GIVEN_AT,
-    HEAD_INPUT_AT,
     HEAD_ROWS_AT,
-    HEAD_STRIDE,
-    HEAD_WIDTH,
-    HORIZON,
     INITIAL_AT,
     LAST_TIME_OFFSET,
     LATE,
     LAYER_BUFFER_AT,
-    LAYER_HIDDEN_OFFSET,
     LAYER_RECURRENT,
     LAYER_STRIDE,
-    LAYERS,
     MAX_GAP,
     MONTH,
     NO_SLOT,
     NOTHING_AT,
     ORDER_AT,
     OUT_AT,
+    OUT_NUMBERS,
     RANK_AT,
     REPEAT,
     ROW_BYTES,
@@ -229,9 +228,8 @@ def _is_wanted(p: IntArray, row: int) -> bool:
 @part
 def _want_forecast(p: IntArray, place: int, head_place: int, row: int) -> None:
     """Have row `place` of the block forecast into the batch's row."""
-    numbers = p[HORIZON] * (p[BELOW] + 1 + p[ABOVE])
     block = p[BLOCK_AT] + 8 * BLOCK_WORDS * place
-    write_i64(block, BLOCK_OUT_AT, p[OUT_AT] + 4 * numbers * row)
+    write_i64(block, BLOCK_OUT_AT, p[OUT_AT] + 4 * p[OUT_NUMBERS] * row)
     write_i64(block, BLOCK_HEAD_PLACE, head_place)
     write_i64(p[HEAD_ROWS_AT], head_place, place)
 
@@ -292,7 +290,6 @@ def _step_rows(p: IntArray, count: int) -> None:
 @part
 def _forecast_rows(p: IntArray, count: int) -> None:
     """Forecast from the states of the rows' series as they are; nothing advances."""
-    top = layer_of(p, p[LAYERS] - 1)
     filled = 0
     for index in range(count):
         row = read_i64(p[ROWS_AT], index)
@@ -300,11 +297,9 @@ def _forecast_rows(p: IntArray, count: int) -> None:
         _want_forecast(p, filled, filled, row)
         series = read_i64(p[BLOCK_AT] + 8 * BLOCK_WORDS * filled, BLOCK_ROW_AT)
         prepare_head(p, series, filled)
-        output = series + read_i64(top, LAYER_HIDDEN_OFFSET)
-        target = p[HEAD_INPUT_AT] + 4 * p[HEAD_STRIDE] * filled
-        copy_floats(output, target, p[HEAD_WIDTH])
         filled += 1
         if filled == BLOCK_ROWS or index + 1 == count:
+            recall_outputs(p, filled)
             run_head(p, filled)
             filled = 0
 

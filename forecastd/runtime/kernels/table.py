@@ -30,7 +30,7 @@ ROW_BYTES = next(_place)
 INITIAL_AT = next(_place)  # one row
 DIRTY_AT = next(_place)  # uint8 per slot
 SEEN_OFFSET = next(_place)  # float64 [C]
-MEAN_OFFSET = next(_place)  # float64 [C, 2]
+MEAN_OFFSET = next(_place)  # float64 [C, 2], of a running scale
 VARIANCE_OFFSET = next(_place)  # float64 [C, 2]
 LATEST_OFFSET = next(_place)  # float32 [C]
 RING_OFFSET = next(_place)  # float32 [L]
@@ -41,6 +41,11 @@ STEPS_OFFSET = next(_place)  # int64
 # Features.
 CHANNELS = next(_place)  # C
 RATES_AT = next(_place)  # float64 [2], of the fast and the slow tracker
+SCALE_AT = next(_place)  # float64 [C, 2], location and spread that stay; 0: the scale is running
+VALUES_PLACE = next(_place)  # where the scaled values are among the inputs, in bytes; -1: nowhere
+CHANGES_PLACE = next(_place)
+OBSERVED_PLACE = next(_place)
+CLOCKS_PLACE = next(_place)  # and the embeddings behind the clocks
 CLOCKS = next(_place)
 CLOCK_KINDS_AT = next(_place)  # int64 [clocks]
 COLUMNS = next(_place)  # columns of codes
@@ -55,11 +60,17 @@ MAX_GAP = next(_place)
 # Layers and head.
 LAYERS = next(_place)
 LAYERS_AT = next(_place)  # int64 [layers, LAYER_WORDS]
-HORIZON = next(_place)
+HEAD_KIND = next(_place)
+HORIZON = next(_place)  # steps ahead; of a supervised head how many numbers it says
+OUT_NUMBERS = next(_place)  # all that is written for a row
 BELOW = next(_place)  # quantiles below the median
 ABOVE = next(_place)
-CENTRE_AT = next(_place)  # int64 [DENSE_WORDS]
-STEPS_AT = next(_place)  # int64 [DENSE_WORDS]
+CENTRE_AT = next(_place)  # int64 [DENSE_WORDS]; 0: the centre is the last layer's output
+STEPS_AT = next(_place)  # int64 [DENSE_WORDS], steps between quantiles or spreads; 0: none
+LEVELS = next(_place)  # of a normal distribution, how many quantiles
+LEVELS_AT = next(_place)  # float32 [LEVELS]: those of the standard one
+RESPONSES_AT = next(_place)  # float32 [HORIZON, 2]: location and spread of each response
+RECALLED = next(_place)  # the layer whose memory tells its output, which all above are made of
 
 # Work space of one thread.
 WAVE_AT = next(_place)  # int32 per slot, zero between calls; slots belong to one thread
@@ -99,7 +110,8 @@ LAYER_KIND = next(_place)
 LAYER_RECURRENT = next(_place)  # numbers before the inputs in the buffer: hidden state, or taps
 LAYER_TAPS = next(_place)  # of a LINEAR layer that remembers: past inputs that it reads
 LAYER_DILATION = next(_place)
-LAYER_RECTIFIED = next(_place)  # 1: what is negative becomes 0
+LAYER_ACTIVATION = next(_place)  # of a LINEAR layer
+LAYER_LATEST_OFFSET = next(_place)  # where a row keeps its output, if no layer remembers; else 0
 LAYER_PEEPHOLES_AT = next(_place)  # float32 [panels, PANEL]: by which a gate sees the cell
 LAYER_WORDS = next(_place)
 
@@ -127,6 +139,13 @@ LSTM, PEEPHOLE_LSTM, GRU, LINEAR = range(4)
 """Kinds of layers. A recurrent one has panels of four gates: those of a GRU are its reset and
 update gates, what its candidate takes from the inputs, and what it takes from the hidden state. A
 linear one has panels of outputs; with taps it is a causal convolution."""
+
+NONE, RELU, SOFTMAX = range(3)
+"""What follows a linear layer. A softmax is the last of all."""
+
+QUANTILES, NORMAL, RESPONSES, CLASSES = range(4)
+"""Kinds of heads. A point is the median of quantiles that has none beside it. Those from RESPONSES
+on say what the target is now; of classes, the shares are made of the centre."""
 
 BLOCK_ROWS = 48
 """Series that are stepped together: their inputs and one panel of weights fit the first cache."""
