@@ -109,6 +109,7 @@ class Graphs:
         self._told = self._failed = False
         self._recorded: dict[tuple[int, Mode], torch.cuda.CUDAGraph | None] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        self._aside = torch.cuda.Stream(rows.words.device)  # type: ignore[no-untyped-call]
 
     def knows(self, wave: Wave, mode: Mode) -> bool:
         """Tell whether a wave need not be recorded any more."""
@@ -136,7 +137,7 @@ class Graphs:
         self._recorded[wave.size, mode] = graph
 
     def _recording(self, wave: Wave, mode: Mode) -> torch.cuda.CUDAGraph | None:
-        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        here, aside = torch.cuda.current_stream(), self._aside
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UPS):
@@ -147,6 +148,7 @@ class Graphs:
             with torch.cuda.graph(graph, self._pool, aside, capture_error_mode="thread_local"):
                 wave.compute(mode, wave.size)
         except torch.AcceleratorError as error:
+            torch.cuda.set_stream(here)  # torch leaves the recording one when a recording fails
             self._failed = True
             self._tell_of(str(error).partition("\n")[0])
             return None

@@ -138,10 +138,9 @@ class Stage:
 
     def __init__(self, wave: Wave, shape: Shape) -> None:
         self._wave = wave
-        self._stream = None
+        self._crosses = wave.numbers.device.type == "cuda"
         self._entering, self._numbers = wave.entering, wave.numbers
-        if wave.numbers.device.type == "cuda":
-            self._stream = torch.cuda.current_stream(wave.numbers.device)
+        if self._crosses:
             self._entering, self._numbers = (
                 torch.empty_like(there, device="cpu", pin_memory=True)
                 for there in (wave.entering, wave.numbers)
@@ -165,14 +164,14 @@ class Stage:
 
     def send(self) -> None:
         """Start to bring what enters to the device."""
-        if self._stream is not None:
+        if self._crosses:
             self._wave.entering.copy_(self._entering, non_blocking=True)
 
     def receive(self, count: int) -> FloatArray:
         """Wait for all that was started; return the numbers of the first `count` rows, a view."""
-        if self._stream is not None:
+        if self._crosses:
             self._numbers[:count].copy_(self._wave.numbers[:count], non_blocking=True)
-            self._stream.synchronize()
+            torch.cuda.current_stream(self._wave.numbers.device).synchronize()
         found: FloatArray = self._numbers[:count].numpy()
         return found
 

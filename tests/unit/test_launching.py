@@ -48,8 +48,10 @@ class Recorder:
                 self.recorded.append((wave.size, mode))
 
         patch.setattr(Wave, "compute", compute)
-        for name in ("current_stream", "Stream"):
-            patch.setattr(torch.cuda, name, Stream)
+        self.streams = [Stream()]
+        patch.setattr(torch.cuda, "current_stream", lambda: self.streams[-1])
+        patch.setattr(torch.cuda, "set_stream", self.streams.append)
+        patch.setattr(torch.cuda, "Stream", lambda device: Stream())
         for name in ("device", "stream"):
             patch.setattr(torch.cuda, name, contextlib.nullcontext)
         patch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
@@ -61,6 +63,7 @@ class Recorder:
         self, graph: Graph, pool: None, stream: Stream, capture_error_mode: str
     ) -> Iterator[None]:
         if self.failure is not None:
+            self.streams.append(stream)  # as torch does, which leaves it so
             raise self.failure
         self.graph = graph
         yield
@@ -124,6 +127,7 @@ def test_what_torch_cannot_record_is_told_once_and_stepped(recorder: Recorder) -
     slower = "steps are launched kernel by kernel, which is slower: "
     assert told == [slower + "operation not permitted"]
     assert recorder.recorded == []
+    assert recorder.streams[-1] is recorder.streams[0]
 
 
 def test_another_failure_is_not_swallowed(recorder: Recorder) -> None:
