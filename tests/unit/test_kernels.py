@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from forecastd.features.calendar import CLOCKS
 from forecastd.runtime.kernels import activations, times
-from forecastd.runtime.kernels.program import _CLOCKS, _FREQUENCIES
+from forecastd.runtime.kernels.program import _FREQUENCIES, CLOCK_KINDS
 from forecastd.runtime.kernels.vectors import (
     LANES,
     flush_denormals,
@@ -101,7 +101,7 @@ def test_clocks_stand_where_numpy_puts_them(name: str, time: int, text: str, sea
     frequency = Frequency.parse(text)
     expected = CLOCKS[name](np.array([time]), frequency, season)[0]
     kind = _FREQUENCIES[frequency.kind]
-    phase = times.clock_phase(_CLOCKS[name], time, kind, frequency.size, season)
+    phase = times.clock_phase(CLOCK_KINDS[name], time, kind, frequency.size, season)
     assert phase == pytest.approx(expected, abs=1e-12)
 
 

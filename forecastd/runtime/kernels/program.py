@@ -31,9 +31,9 @@ CAPACITY_MAX, CAPACITY_MIN = 4096, 64
 LATEST = "latest"
 """The field of a row that holds what the last layer gave, where no layer remembers."""
 
-CLOCKS = {"hour": t.HOUR, "weekday": t.WEEKDAY, "yearday": t.YEARDAY, "season": t.SEASON_CLOCK}
+CLOCK_KINDS = {"hour": t.HOUR, "weekday": t.WEEKDAY, "yearday": t.YEARDAY, "season": t.SEASON_CLOCK}
 _PLACES = {VALUE: t.VALUES_PLACE, CHANGE: t.CHANGES_PLACE, OBSERVED: t.OBSERVED_PLACE}
-HEADS = {
+HEAD_KINDS = {
     "point": t.QUANTILES,
     "quantile": t.QUANTILES,
     "gaussian": t.NORMAL,
@@ -168,7 +168,7 @@ class Program:
 
     def _describe_features(self, signature: Signature, max_gap: int) -> None:
         table, features = self.table, self._spec.features
-        clocks = np.array([CLOCKS[name] for name in features.clocks], np.int64)
+        clocks = np.array([CLOCK_KINDS[name] for name in features.clocks], np.int64)
         table[t.CHANNELS], table[t.LAGS] = features.channels, features.lags
         table[t.RATES_AT] = self._address(np.array(scale_rates(features.half_life)))
         if self._weights.scale is not None:
@@ -237,7 +237,7 @@ class Program:
         numbers = head.outputs or max(1, len(head.quantiles))
         table[t.HORIZON] = head.outputs or head.horizon
         table[t.OUT_NUMBERS] = head.horizon * numbers
-        table[t.HEAD_KIND] = HEADS[head.kind]
+        table[t.HEAD_KIND] = HEAD_KINDS[head.kind]
         if not head.linear and live_layers(self._spec)[-1].activation == t.SOFTMAX:
             table[t.HEAD_KIND] = t.RESPONSES  # they are shares already
         table[t.BELOW] = sum(quantile < 0.5 for quantile in head.quantiles)

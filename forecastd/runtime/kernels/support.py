@@ -8,7 +8,7 @@ from forecastd.network.kinds.recurrent import ONLY_IN_TRAINING
 from forecastd.network.kinds.windows import CAUSAL
 from forecastd.network.spec import LayerSpec, NetworkSpec
 from forecastd.runtime.kernels.packing import ACTIVATIONS, IGNORED, LINEAR, PACKED, live_layers
-from forecastd.runtime.kernels.program import CLOCKS, HEADS
+from forecastd.runtime.kernels.program import CLOCK_KINDS, HEAD_KINDS
 
 _ANY_VALUE = {"hidden", "output", "variant", "input_projector", "output_projector", "reset"}
 """Options of recurrent layers that the kernels take as they are."""
@@ -24,10 +24,10 @@ def unsupported(spec: NetworkSpec) -> str | None:
     features = spec.features
     if features.frame:
         return "frames as inputs"
-    unknown = [clock for clock in features.clocks if clock not in CLOCKS]
+    unknown = [clock for clock in features.clocks if clock not in CLOCK_KINDS]
     if unknown:
         return f"the clock {unknown[0]!r}"
-    return None if spec.head.kind in HEADS else f"a head of kind {spec.head.kind!r}"
+    return None if spec.head.kind in HEAD_KINDS else f"a head of kind {spec.head.kind!r}"
 
 
 def _foreign(spec: NetworkSpec) -> LayerSpec | None:
