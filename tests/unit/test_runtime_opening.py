@@ -24,7 +24,8 @@ KERNELS = "forecastd.runtime.kernel_stepper"
 
 
 def silent(remark: str) -> None:
-    raise AssertionError(remark)
+    if not remark.startswith("compiling for this machine"):  # after a change of the kernels
+        raise AssertionError(remark)
 
 
 def opened(folder: Path) -> Opened:
