@@ -112,7 +112,7 @@ def summary(stepper: TorchStepper, batches: list[list[Observation]]) -> dict[str
 
 @names
 @places
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(seed=seeds, cuts=st.sets(st.integers(0, 40), max_size=6))
 def test_batches_do_not_change_the_results_by_a_bit(
     name: str, place: Placement, seed: int, cuts: set[int]
@@ -148,7 +148,7 @@ def test_a_series_has_the_same_bits_in_any_place_of_any_block(name: str) -> None
 @pytest.mark.parametrize(
     ("place", "then"), [(IN_ARENA, IN_ARENA), (ONE_SIZE, IN_ARENA), (IN_ARENA, ONE_SIZE)]
 )
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(seed=seeds, cut=st.integers(0, 40))
 def test_snapshot_and_restore_go_on_as_if_nothing_was(
     name: str, place: Placement, then: Placement, seed: int, cut: int
