@@ -51,6 +51,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing forecastd and its tools into .venv; this takes about a minute"
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@echo "compiling for this machine"
+	.venv/bin/python -m compileall -q forecastd cli
 	echo '{"station":"north","ds":"2013-01-01T00:00:00Z","load":50,"heat":1}' | \
 	  .venv/bin/forecast stream --device cpu tests/golden/model_format_1 > /dev/null
 	touch $@
