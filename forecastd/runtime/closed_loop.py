@@ -7,7 +7,6 @@ states stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +15,8 @@ from forecastd.artifact import Artifact
 from forecastd.errors import ArtifactError
 from forecastd.network.shapes import wiring_of
 from forecastd.runtime.arena import ArenaSnapshot
-from forecastd.runtime.stepper import Stepper, StepResult
-from forecastd.series import FloatArray, ForecastBatch, IntArray, Keys, ObservationBatch
+from forecastd.runtime.stepper import Stepper, StepResult, occurrences
+from forecastd.series import FloatArray, ForecastBatch, IntArray, ObservationBatch
 
 ROWS_MAX = 1024
 """How many series go on together: what they remember meanwhile is kept twice."""
@@ -59,7 +58,8 @@ class ClosedLoop:
         refused: list[tuple[int, str]] = []
         rows, values = [np.empty(0, np.int64)], [np.empty((0, self._steps, 1), np.float32)]
         filled = resets = 0
-        for wave in _waves(batch.keys):
+        _, series = np.unique(np.array(batch.keys.tolist(), object), return_inverse=True)
+        for wave in occurrences(series):
             result = self._stepper.step(_taken(batch, wave), forecast=forecast)
             slots[wave] = result.slots
             refused += [(int(wave[row]), reason) for row, reason in result.refused]
@@ -105,17 +105,6 @@ class ClosedLoop:
             times = self.signature.frequency.advance(origins, step)
             fed = ObservationBatch(copies.keys, times, values[:, step - 1])
             values[:, step, 0] = self._ahead.step(fed).forecasts.values[:, 0, self._middle]
-
-
-def _waves(keys: Keys) -> Iterator[IntArray]:
-    """Yield rows by occurrence: first those that are the first of their series, and so on."""
-    _, series = np.unique(np.array(keys.tolist(), object), return_inverse=True)
-    order = np.argsort(series, kind="stable")
-    starts = np.flatnonzero(np.diff(series[order], prepend=-1))
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-    for rank in range(int(ranks.max(initial=-1)) + 1):
-        yield np.flatnonzero(ranks == rank)
 
 
 def _taken(batch: ObservationBatch, rows: IntArray) -> ObservationBatch:

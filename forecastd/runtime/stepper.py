@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from forecastd.features.vocabulary import Vocabulary
 from forecastd.runtime.arena import Arena
 from forecastd.series import ForecastBatch, IntArray, ObservationBatch, Signature
@@ -70,3 +72,18 @@ def claim_rows(arena: Arena, vocabulary: Vocabulary, batch: ObservationBatch) ->
         codes = vocabulary.encode(batch.keys.take(new), static)
         arena.rows[CODES][slots[new]] = codes
     return slots
+
+
+def occurrences(slots: IntArray) -> list[IntArray]:
+    """Return rows by occurrence: the first of each slot, then the second of each, and so on.
+
+    Rows whose slot is negative are left out.
+    """
+    live = np.flatnonzero(slots >= 0)
+    if len(live) == 0:
+        return []
+    order = live[np.argsort(slots[live], kind="stable")]
+    sorted_slots = slots[order]
+    starts = np.flatnonzero(np.r_[True, sorted_slots[1:] != sorted_slots[:-1]])
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    return [np.sort(order[rank == wave]) for wave in range(int(rank.max()) + 1)]

@@ -21,7 +21,7 @@ from forecastd.network.model import flatten
 from forecastd.runtime.arena import Arena, blank_row, row_layout
 from forecastd.runtime.device_rows import ResidentRows, Rows, RowsInPlace
 from forecastd.runtime.launching import Waves
-from forecastd.runtime.stepper import CODES, StepResult, claim_rows
+from forecastd.runtime.stepper import CODES, StepResult, claim_rows, occurrences
 from forecastd.runtime.waves import Mode, Observed, Shape
 from forecastd.series import FloatArray, ForecastBatch, IntArray, ObservationBatch
 
@@ -109,7 +109,7 @@ class TorchStepper:
         values = np.empty((len(batch), *self._shape.numbers), np.float32)
         given = np.zeros(len(batch), np.bool_)
         filled = resets = 0
-        for rows in _waves(slots):
+        for rows in occurrences(slots):
             last = self.arena.rows["last_time"][slots[rows]]
             on_time = batch.times[rows] > last
             refused += [
@@ -184,15 +184,3 @@ def _denormals_as_zero() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def _waves(slots: IntArray) -> list[IntArray]:
-    """Return rows by occurrence: first those that are the first of their series, and so on."""
-    live = np.flatnonzero(slots >= 0)
-    if len(live) == 0:
-        return []
-    order = live[np.argsort(slots[live], kind="stable")]
-    sorted_slots = slots[order]
-    starts = np.flatnonzero(np.r_[True, sorted_slots[1:] != sorted_slots[:-1]])
-    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    return [np.sort(order[rank == wave]) for wave in range(int(rank.max()) + 1)]
