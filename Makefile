@@ -41,7 +41,7 @@ examples: $(INSTALLED) ## train and score the reference examples, three seeds ea
 	.venv/bin/python examples/run.py
 
 bench: $(INSTALLED) ## run every benchmark
-	for script in step codec train loader memory; do .venv/bin/python benchmarks/$$script.py || exit 1; done
+	for script in step stream codec train loader memory; do .venv/bin/python benchmarks/$$script.py || exit 1; done
 
 dist: $(INSTALLED) ## build the wheel into dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .

@@ -34,6 +34,7 @@ class Row:
     layers: int
     horizon: int
     quantiles: int
+    lags: int
     format: str
     series: int
     order: str
@@ -68,6 +69,9 @@ def stream(
     quantiles: Annotated[
         str, typer.Option(help="Quantiles it forecasts, as 0.1,0.5,0.9; without, one value.")
     ] = "",
+    lags: Annotated[
+        int, typer.Option(min=0, help="Values of the past that the untrained model keeps.")
+    ] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Cores that the process may use.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -82,10 +86,14 @@ def stream(
     traffics = [Traffic(size, observations, order.value) for size in numbers(series, "--series")]
     levels = _quantiles(quantiles)
     units = numbers(hidden, "--hidden")
-    models = [None] if model is not None else [untrained(h, layers, horizon, levels) for h in units]
+    models = (
+        [None]
+        if model is not None
+        else [untrained(h, layers, horizon, levels, lags) for h in units]
+    )
     rows: list[Row] = []
     for made in models:
-        with _on_disk(model, made) as folder:
+        with on_disk(model, made) as folder:
             trained = artifact.read(folder)
             for traffic in traffics:
                 for each in formats:
@@ -127,6 +135,7 @@ def run(folder: Path, trained: Artifact, traffic: Traffic, how: tuple[str, int, 
         layers=len(shapes),
         horizon=signature.horizon,
         quantiles=len(signature.quantiles),
+        lags=trained.spec.head.lags,
         format=form,
         series=traffic.series,
         order=traffic.order,
@@ -169,7 +178,7 @@ def _quantiles(text: str) -> tuple[float, ...]:
 
 
 @contextmanager
-def _on_disk(model: Path | None, made: Artifact | None) -> Iterator[Path]:
+def on_disk(model: Path | None, made: Artifact | None) -> Iterator[Path]:
     """Give the folder of a model; one that was made is written to a temporary one."""
     if model is not None or made is None:
         assert model is not None

@@ -127,12 +127,16 @@ def _durations(turn: Turn, count: int, clock: Clock) -> IntArray:
 
 
 def untrained(
-    hidden: int, layers: int, horizon: int = 1, quantiles: tuple[float, ...] = ()
+    hidden: int,
+    layers: int,
+    horizon: int = 1,
+    quantiles: tuple[float, ...] = (),
+    lags: int = 0,
 ) -> Artifact:
-    """Return a model of random weights: two channels and a clock make eight inputs; no lags."""
+    """Return a model of random weights: two channels and a clock make eight inputs."""
     vocabulary = Vocabulary((), {}, {})
-    features = FeatureSpec(2, ("hour",), 24.0, 0, 0, vocabulary.sizes)
-    head = HeadSpec("quantile" if quantiles else "point", horizon, quantiles, 0)
+    features = FeatureSpec(2, ("hour",), 24.0, lags, 0, vocabulary.sizes)
+    head = HeadSpec("quantile" if quantiles else "point", horizon, quantiles, lags)
     spec = NetworkSpec(features, lstm_chain(hidden, layers, 0.0, "sequence"), head)
     hourly = Frequency.parse("1h")
     signature = Signature("unique_id", "ds", "y", ("x",), (), hourly, 24, horizon, quantiles)
