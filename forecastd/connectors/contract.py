@@ -103,7 +103,7 @@ class Surroundings:
     folder: Path
     connections: Connections
     clock: Clock
-    batch_rows: int = 4096
+    batch_rows: int = 16_384
     line_bytes_max: int = 65536
     frame_bytes_max: int = 1 << 26
 

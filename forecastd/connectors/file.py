@@ -26,7 +26,7 @@ from forecastd.connectors.lines import Taken
 from forecastd.errors import PeerError, UserError
 from forecastd.settings import Duration, Settings
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 19
 HEAD_BYTES = 1024
 """The first bytes whose digest tells a file from another one under the same inode."""
 

@@ -19,7 +19,7 @@ from forecastd.connectors.contract import (
 from forecastd.errors import PeerError
 from forecastd.settings import Settings
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 19
 
 
 class StdinSettings(Settings):

@@ -78,7 +78,7 @@ class CheckpointSettings(Settings):
 class LimitSettings(Settings):
     """[limits]: bounds on memory and time."""
 
-    batch_rows: int = Field(4096, ge=1, le=1 << 20, description="lines taken at once")
+    batch_rows: int = Field(16_384, ge=1, le=1 << 20, description="lines taken at once")
     line_bytes_max: int = Field(65536, ge=256, le=1 << 24, description="longer lines are rejected")
     shutdown: Duration = Field(30.0, description="longest time to finish what has arrived")
 
