@@ -91,7 +91,7 @@ class ForecastNetwork(nn.Module):
     def step(self, x: Inputs, state: NetworkState) -> tuple[Forecast, NetworkState]:
         """Advance B series by one observation (x with T = 1) and forecast after it."""
         encoded, y, after = self._step(x, state)
-        return self._forecast(y[:, None], encoded, _first(y)), after
+        return self._forecast(y[:, None], encoded), after
 
     def advance(self, x: Inputs, state: NetworkState) -> NetworkState:
         """Advance B series by one observation, as `step`, without a forecast."""
@@ -106,7 +106,7 @@ class ForecastNetwork(nn.Module):
         encoded = Encoded(encoder.latest, location[:, :1], spread[:, :1], history, started)
         y = self.layers.recall(state.layers) if self._tells else state.latest
         assert y is not None
-        return self._forecast(y[:, None], encoded, _first(y))
+        return self._forecast(y[:, None], encoded)
 
     def _step(self, x: Inputs, state: NetworkState) -> tuple[Encoded, Tensor, NetworkState]:
         """Return what was encoded, the last layer's output [B, ...] and the next state."""
@@ -128,7 +128,6 @@ class ForecastNetwork(nn.Module):
         rest is padding at the end, which changes nothing; None: all.
         """
         encoded, encoder = self.encoder.unroll(x, state.encoder, lengths)
-        steps = x.values.shape[1]
         entering = Signal(encoded.inputs, lengths)
         wanted = at if self._tells else None  # the newest output is to be kept as well
         signal, after = self.layers.unroll(entering, state.layers, wanted)
@@ -138,37 +137,36 @@ class ForecastNetwork(nn.Module):
         if not self._tells:
             latest = ys[:, 0] if once else ys[torch.arange(len(ys)), last]
             ys = ys if at is None or once else ys[:, at]
-        if once:
-            at = last[:, None]
-        elif at is None:
-            at = torch.arange(steps, device=ys.device)
-        return self._forecast(ys, encoded, at), NetworkState(encoder, after, latest)
+        said = self._forecast(ys, encoded, last[:, None] if once else at)
+        return said, NetworkState(encoder, after, latest)
 
-    def _forecast(self, ys: Tensor, encoded: Encoded, at: Tensor) -> Forecast:
-        """Forecast from the outputs ys [B, T', ...] of the steps `at`, [T'] or [B, T']."""
-        rows = torch.arange(len(ys), device=ys.device)[:, None]
-        location, spread = encoded.location[rows, at], encoded.spread[rows, at]
-        lags = None
+    def _forecast(self, ys: Tensor, encoded: Encoded, at: Tensor | None = None) -> Forecast:
+        """Forecast from the outputs ys [B, T', ...] of the steps `at`, [T'] or [B, T'].
+
+        None: of all steps that are encoded.
+        """
+        location, spread, started = encoded.location, encoded.spread, encoded.started
+        windows = None
         if self.spec.head.lags:
-            lags = self._lags(encoded, (rows, at), location, spread)
+            windows = encoded.history.unfold(1, self.spec.head.lags, 1)[:, 1:]
+        if at is not None:
+            rows = torch.arange(len(ys), device=ys.device)[:, None]
+            location, spread, started = (part[rows, at] for part in (location, spread, started))
+            windows = None if windows is None else windows[rows, at]
+        lags = None
+        if windows is not None:
+            lags = _scaled(windows, location, spread, started).to(encoded.inputs.dtype)
         raw = self.head.placed(self.head(ys.flatten(2), lags), location, spread)
         if self.head.supervised or self.head.in_units:
             location, spread = torch.zeros_like(location), torch.ones_like(spread)
         return Forecast(raw, location, spread, self.head)
 
-    def _lags(
-        self, encoded: Encoded, at: tuple[Tensor, Tensor], location: Tensor, spread: Tensor
-    ) -> Tensor:
-        """Return the last L values before and at each step in `at`, scaled as that step is."""
-        rows, steps = at
-        window = encoded.history.unfold(1, self.spec.head.lags, 1)[rows, steps + 1]
-        kind = window.dtype
-        scaled = (window - location[..., None].to(kind)) / spread[..., None].to(kind)
-        return torch.where(encoded.started[at][..., None], scaled, 0).to(encoded.inputs.dtype)
 
-
-def _first(y: Tensor) -> Tensor:
-    return torch.zeros(1, dtype=torch.long, device=y.device)
+def _scaled(windows: Tensor, location: Tensor, spread: Tensor, started: Tensor) -> Tensor:
+    """Return the last L values [B, T', L] of steps, scaled as each step is; 0 before the first."""
+    kind = windows.dtype
+    scaled = (windows - location[..., None].to(kind)) / spread[..., None].to(kind)
+    return torch.where(started[..., None], scaled, 0)
 
 
 def _last_steps(values: Tensor, lengths: Tensor | None) -> Tensor:

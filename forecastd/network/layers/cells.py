@@ -77,7 +77,10 @@ class Cell:
 
     def step(self, x: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Advance by one: x [B, F] to the hidden state [B, H]."""
-        after = self.advance(self._contribution(x, state), state)
+        if self.has_kernel() and not self.training:
+            after = self.fused_step(x, state)
+        else:
+            after = self.advance(self._contribution(x, state), state)
         return after.hidden, after
 
     def unroll(
@@ -93,6 +96,10 @@ class Cell:
 
     def fused(self, xs: Tensor, state: CellState) -> tuple[Tensor, CellState]:
         """Advance all rows by T with a kernel of torch."""
+        raise NotImplementedError
+
+    def fused_step(self, x: Tensor, state: CellState) -> CellState:
+        """Advance by one with a kernel of torch, which takes fewer calls."""
         raise NotImplementedError
 
     def has_kernel(self) -> bool:
@@ -162,6 +169,14 @@ class LstmCell(Cell):
         return ys, state._replace(hidden=hidden[0], cell=cell[0])
 
 
+    def fused_step(self, x: Tensor, state: CellState) -> CellState:
+        """Run the kernel of torch.nn.LSTMCell."""
+        assert isinstance(state, LstmState | MaskedLstmState)
+        before = state.hidden, state.cell
+        hidden, cell = torch.lstm_cell(x, before, *self.weights.stacked())
+        return state._replace(hidden=hidden, cell=cell)
+
+
 class GruCell(Cell):
     """Gates stacked r, z, h: h = (1 - z) candidate + z h."""
 
@@ -196,6 +211,12 @@ class GruCell(Cell):
             True, 1, 0.0, self.training, False, True,
         )  # fmt: skip
         return ys, state._replace(hidden=hidden[0])
+
+
+    def fused_step(self, x: Tensor, state: CellState) -> CellState:
+        """Run the kernel of torch.nn.GRUCell."""
+        assert isinstance(state, GruState | MaskedGruState)
+        return state._replace(hidden=torch.gru_cell(x, state.hidden, *self.weights.stacked()))
 
 
 class PeepholeCell(LstmCell):
