@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,16 @@ def model(name: str = "lstm_quantile", seed: int = 0, max_gap: int = 3) -> Artif
         provenance={"config": {}},
         metrics={"epochs": 0},
     )
+
+
+def alone(name: str = "lstm_quantile") -> Artifact:
+    """Return a random model that reads nothing but the series that it forecasts."""
+    made = model(name)
+    features = dataclasses.replace(SPECS[name].features, channels=1)
+    made.spec = dataclasses.replace(SPECS[name], features=features)
+    made.signature = dataclasses.replace(made.signature, past=())
+    made.weights = weights_of(network(made.spec, torch.float32))
+    return made
 
 
 def example(rows: int = 20) -> Example:

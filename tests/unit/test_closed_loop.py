@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_steps import ONE_SIZE
-from models import HOUR_US, START_US, example, model, stored, waves
-from networks import SPECS, network
+from models import HOUR_US, START_US, alone, example, model, stored, waves
 
 from forecastd import artifact
-from forecastd.artifact import Artifact
 from forecastd.daemon.build import ArtifactModels, carry_states
 from forecastd.errors import ArtifactError
-from forecastd.network.model import weights_of
 from forecastd.runtime.closed_loop import ROWS_MAX, ClosedLoop
 from forecastd.runtime.kernel_stepper import KernelStepper
 from forecastd.runtime.opening import Stepping, open_model
@@ -32,16 +27,6 @@ from forecastd.series import Keys, ObservationBatch
 STEPS = 5
 MAKERS = [KernelStepper, TorchStepper, partial(TorchStepper, placement=ONE_SIZE)]
 steppers = pytest.mark.parametrize("make", MAKERS)
-
-
-def alone(name: str = "lstm_quantile") -> Artifact:
-    """Return a model that reads nothing but the series that it forecasts."""
-    made = model(name, max_gap=3)
-    features = dataclasses.replace(SPECS[name].features, channels=1)
-    made.spec = dataclasses.replace(SPECS[name], features=features)
-    made.signature = dataclasses.replace(made.signature, past=())
-    made.weights = weights_of(network(made.spec, torch.float32))
-    return made
 
 
 def closed(make: type[Stepper], series_max: int = 9, steps: int = STEPS) -> ClosedLoop:

@@ -7,31 +7,18 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from models import HOUR_US, KEYS, model, stored, waves
-from networks import SPECS, inputs, network
+from models import HOUR_US, KEYS, alone, model, stored, waves
+from networks import inputs
 
-from forecastd.artifact import Artifact
 from forecastd.data.store import Store
 from forecastd.errors import ArtifactError, DataError
 from forecastd.features.encoder import Inputs
-from forecastd.network.model import weights_of
 from forecastd.runtime.torch_stepper import TorchStepper
 from forecastd.scoring.closed_loop import closed_loop, predict_closed, require_closed
 from forecastd.scoring.predict import predict
 from forecastd.series import Keys, ObservationBatch
 
 STEPS = 5
-
-
-def alone(name: str = "lstm_quantile") -> Artifact:
-    """Return a model that reads nothing but the series that it forecasts."""
-    made = model(name)
-    spec = SPECS[name]
-    features = dataclasses.replace(spec.features, channels=1)
-    made.spec = dataclasses.replace(spec, features=features)
-    made.signature = dataclasses.replace(made.signature, past=())
-    made.weights = weights_of(network(made.spec, torch.float32))
-    return made
 
 
 @pytest.fixture
