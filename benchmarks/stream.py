@@ -25,7 +25,7 @@ def main() -> None:
     rows = []
     with progress("measuring", sum(len(ways) for _, ways in PLANS)) as bar:
         for made, ways in PLANS:
-            with on_disk(None, made) as folder:
+            with on_disk(made) as folder:
                 trained = artifact.read(folder)
                 for traffic, form in ways:
                     rows.append(run(folder, trained, traffic, (form, 1, "cpu")))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,31 +79,38 @@ def stream(
     """Time whole streams: observations in, forecasts out, in a process of its own."""
     from forecast_cli.bench_step import numbers
     from forecast_cli.bench_traffic import Traffic
-    from forecast_cli.output import note, print_json
-    from forecastd import artifact
+    from forecast_cli.output import print_json
     from forecastd.runtime.measuring import untrained
 
     formats = _formats(form)
     traffics = [Traffic(size, observations, order.value) for size in numbers(series, "--series")]
     levels = _quantiles(quantiles)
-    units = numbers(hidden, "--hidden")
-    models = (
-        [None]
-        if model is not None
-        else [untrained(h, layers, horizon, levels, lags) for h in units]
-    )
+    units = numbers(hidden, "--hidden") if model is None else []
+    made = [untrained(each, layers, horizon, levels, lags) for each in units]
+    ways = [(each, threads, device) for each in formats]
     rows: list[Row] = []
-    for made in models:
-        with on_disk(model, made) as folder:
-            trained = artifact.read(folder)
-            for traffic in traffics:
-                for each in formats:
-                    note(f"{traffic.total:,} observations of {traffic.series:,} series as {each}")
-                    rows.append(run(folder, trained, traffic, (each, threads, device)))
+    for place in [model] if model is not None else made:
+        rows += _run_all(place, traffics, ways)
     if as_json:
         print_json(rows)
     else:
         _print(rows)
+
+
+def _run_all(
+    model: Path | Artifact, traffics: list[Traffic], ways: list[tuple[str, int, str]]
+) -> list[Row]:
+    """Send each traffic in each way through a model, one on disk or one that was made."""
+    from forecast_cli.output import note
+    from forecastd import artifact
+
+    rows = []
+    with on_disk(model) as folder:
+        trained = artifact.read(folder)
+        for traffic, how in product(traffics, ways):
+            note(f"{traffic.total:,} observations of {traffic.series:,} series as {how[0]}")
+            rows.append(run(folder, trained, traffic, how))
+    return rows
 
 
 def run(folder: Path, trained: Artifact, traffic: Traffic, how: tuple[str, int, str]) -> Row:
@@ -178,10 +186,9 @@ def _quantiles(text: str) -> tuple[float, ...]:
 
 
 @contextmanager
-def on_disk(model: Path | None, made: Artifact | None) -> Iterator[Path]:
+def on_disk(model: Path | Artifact) -> Iterator[Path]:
     """Give the folder of a model; one that was made is written to a temporary one."""
-    if model is not None or made is None:
-        assert model is not None
+    if isinstance(model, Path):
         yield model
         return
     import numpy as np
@@ -192,8 +199,8 @@ def on_disk(model: Path | None, made: Artifact | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="forecast-") as place:
         folder = Path(place) / "model"
         values = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
-        times = np.arange(4, dtype=np.int64) * made.signature.frequency.size
-        artifact.save(folder, made, Example("series-0", times, values))
+        times = np.arange(4, dtype=np.int64) * model.signature.frequency.size
+        artifact.save(folder, model, Example("series-0", times, values))
         yield folder
 
 
