@@ -36,19 +36,27 @@ class _Announcement:
     """Told once in the life of a process, when it first compiles."""
 
     tell: Callable[[str], None] | None = None
+    beside: Callable[[], None] | None = None
 
-    def make(self, how_often: str) -> None:
+    def make(self, how_often: str, *, kept: bool) -> None:
         if self.tell is not None:
-            self.tell(f"compiling for this machine, {how_often}; this takes up to a minute")
-        self.tell = None
+            self.tell(f"compiling for this machine, {how_often}; this takes up to half a minute")
+        if self.beside is not None and kept:
+            self.beside()
+        self.tell = self.beside = None
 
 
 _announcement = _Announcement()
 
 
-def announce_compiling(tell: Callable[[str], None]) -> None:
-    """Have `tell` called, once, when this process first has to wait for something to compile."""
-    _announcement.tell = tell
+def announce_compiling(
+    tell: Callable[[str], None], beside: Callable[[], None] | None = None
+) -> None:
+    """Have `tell` called, once, when this process first has to wait for something to compile.
+
+    beside: called then too, if what is compiled is kept on disk: it may have more compiled.
+    """
+    _announcement.tell, _announcement.beside = tell, beside
 
 
 def compiled(function: _Function) -> _Function:
@@ -222,7 +230,7 @@ class _QuickCache(FunctionCache):
         with own._guard_against_spurious_io_errors(), _loading() if quick else nullcontext():
             found = own._load_overload(sig, target_context)
         if found is None:
-            _announcement.make("once")
+            _announcement.make("once", kept=True)
         return found
 
 
@@ -231,7 +239,8 @@ class _NoCache(NullCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> None:
         """Return nothing."""
-        _announcement.make("at each start unless NUMBA_CACHE_DIR names a folder it can be kept in")
+        how_often = "at each start unless NUMBA_CACHE_DIR names a folder it can be kept in"
+        _announcement.make(how_often, kept=False)
 
 
 @contextmanager

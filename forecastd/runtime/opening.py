@@ -22,6 +22,7 @@ from forecastd.errors import ArtifactError
 from forecastd.network.device import choose_device
 from forecastd.network.shapes import wiring_of
 from forecastd.network.spec import NetworkSpec
+from forecastd.runtime.beside import Beside
 from forecastd.runtime.closed_loop import ROWS_MAX, ClosedLoop, require_closed
 from forecastd.runtime.stepper import Stepper
 from forecastd.series import Frequency, IntArray, Keys, ObservationBatch
@@ -60,13 +61,14 @@ def open_model(
     device: auto, cpu, cuda or cuda:1. The example of the model is tried on a stepper of its own.
     Raises UserError, ArtifactError also when it forecasts other numbers than when it was saved.
     """
-    announce_compiling(tell)
     chosen = choose_device(device)
     trained = artifact.read(path)
     _require_streamable(trained.spec, path)
     make = _maker(trained.spec, chosen, tell, how)
-    artifact.check_example(path, lambda example: _try(make(trained, 1), trained, example))
-    stepper = make(trained, series_max)
+    with Beside() as beside:
+        announce_compiling(tell, beside.start)
+        artifact.check_example(path, lambda example: _try(make(trained, 1), trained, example))
+        stepper = make(trained, series_max)
     if how.closed_loop is not None:
         require_closed(trained)
         stepper = ClosedLoop(stepper, make(trained, ROWS_MAX), how.closed_loop)

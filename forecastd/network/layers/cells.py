@@ -168,7 +168,6 @@ class LstmCell(Cell):
         )  # fmt: skip
         return ys, state._replace(hidden=hidden[0], cell=cell[0])
 
-
     def fused_step(self, x: Tensor, state: CellState) -> CellState:
         """Run the kernel of torch.nn.LSTMCell."""
         assert isinstance(state, LstmState | MaskedLstmState)
@@ -211,7 +210,6 @@ class GruCell(Cell):
             True, 1, 0.0, self.training, False, True,
         )  # fmt: skip
         return ys, state._replace(hidden=hidden[0])
-
 
     def fused_step(self, x: Tensor, state: CellState) -> CellState:
         """Run the kernel of torch.nn.GRUCell."""
