@@ -14,8 +14,8 @@ from numba.core.runtime import _nrt_python, rtsys
 
 from forecastd.artifact import Artifact
 from forecastd.features.spec import PARTS, FeatureSpec
-from forecastd.network.model import network_of, weights_of
-from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec, lstm_chain
+from forecastd.network.model import weights_of
+from forecastd.network.spec import HeadSpec, LayerSpec, NetworkSpec
 from forecastd.runtime.kernel_stepper import AHEAD_ROWS_MAX, KernelStepper, unsupported
 from forecastd.runtime.stepper import Stepper
 from forecastd.runtime.torch_stepper import TorchStepper
@@ -223,36 +223,6 @@ def test_holes_of_every_frequency_are_filled_alike(text: str) -> None:
     assert (ours.filled, ours.resets) == (theirs.filled, theirs.resets)
     assert ours.filled > 0 < ours.resets
     np.testing.assert_allclose(ours.forecasts.values, theirs.forecasts.values, rtol=1e-5, atol=1e-5)
-
-
-def test_ten_thousand_carried_steps_stay_with_the_exact_reference() -> None:
-    spec = NetworkSpec(
-        FeatureSpec(2, ("hour",), 24.0, 24, 3, (4,)),
-        lstm_chain(64, 2, 0.0, "sequence"),
-        HeadSpec("quantile", 6, (0.1, 0.5, 0.9), 24),
-    )
-    artifact = _artifact(spec)
-    exact = network_of(spec, artifact.weights).double()
-    steps = 10_000
-    dice = np.random.default_rng(7)
-    wave = 10 + 5 * np.sin(np.arange(steps) * 2 * np.pi / 24)
-    values = np.stack([wave + dice.normal(size=steps), dice.normal(size=steps)], 1)
-    values = values.astype(np.float32)
-    times = START_US + HOUR_US * np.arange(steps)
-    batch = ObservationBatch(Keys.of(["a"] * steps), times, values)
-    ours = KernelStepper(artifact, 1).step(batch).forecasts.values
-    from forecastd.features.encoder import Inputs
-
-    inputs = Inputs(
-        torch.from_numpy(values[None]).double(),
-        torch.from_numpy(artifact.clocks(times[None])).double(),
-        torch.from_numpy(artifact.vocabulary.encode(["a"])),
-    )
-    with torch.inference_mode():
-        forecast, _ = exact.unroll(inputs, exact.initial_state(1))
-    expected = forecast.unscaled()[0].numpy()
-    error = np.abs(ours - expected) / np.abs(expected).max()
-    assert error.max() < 1e-5
 
 
 def test_what_has_no_kernel_is_named() -> None:
