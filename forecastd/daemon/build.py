@@ -17,6 +17,7 @@ from forecastd.connectors.contract import Sink, Source, Surroundings
 from forecastd.connectors.socket import SocketSource, listen_tcp, listen_unix
 from forecastd.daemon.control import Board, ControlServer
 from forecastd.daemon.dead_letter import DeadLetter
+from forecastd.daemon.emission import rows_at_once
 from forecastd.daemon.events import Events
 from forecastd.daemon.notify import Notifier
 from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Timing, Translation
@@ -110,7 +111,7 @@ def run(
             places.folder,
             Connections(clock),
             clock,
-            settings.limits.batch_rows,
+            rows_at_once(settings.limits.batch_rows, stepper.signature),
             settings.limits.line_bytes_max,
         )
         pipeline = _open(stack, stepper, loaded, surroundings)

@@ -16,10 +16,13 @@ from forecastd.connectors.connections import Clock
 from forecastd.connectors.contract import Position
 from forecastd.daemon.policy import EmitSettings
 from forecastd.runtime.stepper import Stepper, StepResult
-from forecastd.series import ForecastBatch, IntArray, ObservationBatch
+from forecastd.series import ForecastBatch, IntArray, ObservationBatch, Signature
 
 ROWS_MAX = 4096
 """How many forecasts of an interval are made and written at once."""
+
+NUMBERS_MAX = 1 << 21
+"""How many numbers the forecasts of one batch may have: 8 MB, and some 40 as text."""
 
 
 class Stretch(NamedTuple):
@@ -68,8 +71,9 @@ class Emission:
     def rest(self, stepper: Stepper) -> Iterator[ForecastBatch]:
         """Make the forecasts that still wait, whether or not their time has come."""
         slots = np.flatnonzero(self._changed)
-        for start in range(0, len(slots), ROWS_MAX):
-            yield stepper.forecast(slots[start : start + ROWS_MAX])
+        size = rows_at_once(ROWS_MAX, stepper.signature)
+        for start in range(0, len(slots), size):
+            yield stepper.forecast(slots[start : start + size])
         self._changed[:] = False
         self._any_changed = False
 
@@ -94,6 +98,12 @@ class Emission:
             self._next_at += max(0.0, passed) * self._every_s
         self._changed[slots] = True
         self._any_changed = self._any_changed or len(slots) > 0
+
+
+def rows_at_once(wanted: int, signature: Signature) -> int:
+    """Return how many observations go together, fewer where the forecasts of each are long."""
+    numbers = signature.horizon * max(1, len(signature.quantiles), len(signature.answers))
+    return max(1, min(wanted, NUMBERS_MAX // numbers))
 
 
 def stretches(decoded: Decoded) -> Iterator[Stretch]:

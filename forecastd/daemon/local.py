@@ -13,6 +13,7 @@ from forecastd.connectors.connections import Clock, Connections
 from forecastd.connectors.contract import Format, Surroundings
 from forecastd.connectors.stdin import StdinSettings, StdinSource
 from forecastd.connectors.stdout import StdoutSettings, StdoutSink
+from forecastd.daemon.emission import rows_at_once
 from forecastd.daemon.pipeline import Connectors, Pipeline, TickCounts, Timing, Translation
 from forecastd.daemon.policy import EmitSettings
 from forecastd.daemon.restart import FolderLock, restore
@@ -63,7 +64,8 @@ def run_stdio(
             lock = FolderLock(state_file.with_name(f".{state_file.name}.lock"), "the states in")
             stack.callback(lock.close)
             positions = restore(stepper, state_file)
-        surroundings = Surroundings(Path(), Connections(clock), clock)
+        rows = rows_at_once(Surroundings.batch_rows, stepper.signature)
+        surroundings = Surroundings(Path(), Connections(clock), clock, rows)
         source = StdinSource(
             "stdin",
             StdinSettings(type="stdin", format=form),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from flow import (
     whens,
 )
 from models import model
-from steppers import MeanStepper
+from steppers import SIGNATURE, MeanStepper
 
+from forecastd.daemon.emission import rows_at_once
 from forecastd.daemon.pipeline import Timing, Translation
 from forecastd.daemon.policy import EmitSettings, parse_policy
 from forecastd.daemon.restart import restore
@@ -200,3 +202,14 @@ def test_options(when: str, every: str | None, expected: EmitSettings) -> None:
 def test_options_that_do_not_fit(when: str, every: str | None, problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         parse_policy(when, every)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "quantiles", "wanted", "rows"),
+    [(24, (0.1, 0.5, 0.9), 16_384, 16_384), (10_000, (), 16_384, 209), (1 << 30, (), 50, 1)],
+)
+def test_long_forecasts_go_in_smaller_batches(
+    horizon: int, quantiles: tuple[float, ...], wanted: int, rows: int
+) -> None:
+    signature = replace(SIGNATURE, horizon=horizon, quantiles=quantiles)
+    assert rows_at_once(wanted, signature) == rows
