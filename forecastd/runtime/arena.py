@@ -168,7 +168,8 @@ class Arena:
 
     def view(self) -> ArenaSnapshot:
         """Return the live rows themselves, not a copy: they hold until something is written."""
-        self._fetch(np.arange(len(self)))
+        if self.resident is not None:
+            self.resident.fetch(np.arange(len(self)))
         return ArenaSnapshot(self.keys, self.rows[: len(self)])
 
     def snapshot(self, slots: IntArray | None = None) -> ArenaSnapshot:

@@ -86,4 +86,5 @@ def occurrences(slots: IntArray) -> list[IntArray]:
     sorted_slots = slots[order]
     starts = np.flatnonzero(np.r_[True, sorted_slots[1:] != sorted_slots[:-1]])
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    return [np.sort(order[rank == wave]) for wave in range(int(rank.max()) + 1)]
+    by_rank = order[np.lexsort((order, rank))]
+    return np.split(by_rank, np.cumsum(np.bincount(rank))[:-1])
