@@ -10,22 +10,23 @@ import contextlib
 import os
 import subprocess
 import sys
-from types import TracebackType
 
 import numpy as np
+
+from forecastd.data.closing import Closing
 
 _LINE = b'{"id":"a","ds":"2000-01-01T00:00:00","y":1.5}'
 
 
-class Beside:
-    """Another process that compiles, if the block called `start`; it ends before the block."""
+class Beside(Closing):
+    """Another process that compiles, if `start` was called. It does not outlive the block."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_over = False
 
     def start(self) -> None:
-        """Start it where there is a core for it; after the block do nothing."""
+        """Start it where there is a core for it; do nothing when closed."""
         if not self._is_over and len(os.sched_getaffinity(0)) > 1:
             command, nowhere = [sys.executable, "-m", __name__], subprocess.DEVNULL
             with contextlib.suppress(OSError):
@@ -33,20 +34,16 @@ class Beside:
                     command, stdin=nowhere, stdout=nowhere, stderr=nowhere
                 )
 
-    def __enter__(self) -> Beside:
-        return self
+    def wait(self) -> None:
+        """Wait until it has compiled."""
+        if self._process is not None:
+            self._process.wait()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Wait for it; where the block failed, end it."""
+    def close(self) -> None:
+        """End it, wherever it is."""
         self._is_over = True
         if self._process is not None:
-            if kind is not None:
-                self._process.kill()
+            self._process.kill()
             self._process.wait()
 
 

