@@ -57,9 +57,7 @@ def stream(
     ] = None,
     closed_loop: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=10_000, help="Forecast so many steps ahead, feeding forecasts back."
-        ),
+        typer.Option(min=1, help="Forecast so many steps ahead, feeding forecasts back."),
     ] = None,
 ) -> None:
     """Answer observations on stdin with forecasts on stdout."""

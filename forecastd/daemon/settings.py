@@ -29,10 +29,6 @@ SinkSettings = Annotated[
 ]
 
 
-CLOSED_LOOP_MAX = 10_000
-"""More steps ahead would keep a stream waiting for good."""
-
-
 class ModelSettings(Settings):
     """[model]: which artifact, and how it meets the stream."""
 
@@ -47,7 +43,6 @@ class ModelSettings(Settings):
     closed_loop: int | None = Field(
         None,
         ge=1,
-        le=CLOSED_LOOP_MAX,
         description="forecast so many steps ahead, feeding forecasts back; none: the horizon",
     )
     series_max: int = Field(

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from forecastd.artifact import Artifact
-from forecastd.errors import ArtifactError
+from forecastd.errors import ArtifactError, UserError
 from forecastd.network.shapes import wiring_of
 from forecastd.runtime.arena import ArenaSnapshot
 from forecastd.runtime.stepper import Stepper, StepResult, occurrences
@@ -20,6 +20,9 @@ from forecastd.series import FloatArray, ForecastBatch, IntArray, ObservationBat
 
 ROWS_MAX = 1024
 """How many series go on together: what they remember meanwhile is kept twice."""
+
+
+STEPS_MAX = 10_000
 
 
 def require_closed(artifact: Artifact) -> None:
@@ -38,6 +41,13 @@ def require_closed(artifact: Artifact) -> None:
         raise ArtifactError(message, hint="train a network that can be stepped")
 
 
+def require_bounded(steps: int) -> None:
+    """Raise UserError where so many steps ahead would keep a stream waiting for good."""
+    if steps > STEPS_MAX:
+        message = f"a closed loop of {steps:,} steps is longer than {STEPS_MAX:,}"
+        raise UserError(message, hint="forecast fewer steps ahead of each observation")
+
+
 class ClosedLoop:
     """See runtime.stepper.Stepper. Forecasts are central ones [n, steps, 1].
 
@@ -54,6 +64,8 @@ class ClosedLoop:
 
     def step(self, batch: ObservationBatch, *, forecast: int = 1) -> StepResult:
         """Use a batch: the k-th observation of each series goes into the k-th wave."""
+        if not forecast:
+            return self._stepper.step(batch, forecast=0)
         slots = np.full(len(batch), -1, np.int64)
         refused: list[tuple[int, str]] = []
         rows, values = [np.empty(0, np.int64)], [np.empty((0, self._steps, 1), np.float32)]

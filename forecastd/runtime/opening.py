@@ -23,7 +23,7 @@ from forecastd.network.device import choose_device
 from forecastd.network.shapes import wiring_of
 from forecastd.network.spec import NetworkSpec
 from forecastd.runtime.beside import Beside
-from forecastd.runtime.closed_loop import ROWS_MAX, ClosedLoop, require_closed
+from forecastd.runtime.closed_loop import ROWS_MAX, ClosedLoop, require_bounded, require_closed
 from forecastd.runtime.stepper import Stepper
 from forecastd.series import Frequency, IntArray, Keys, ObservationBatch
 
@@ -69,8 +69,10 @@ def open_model(
         announce_compiling(tell, beside.start)
         artifact.check_example(path, lambda example: _try(make(trained, 1), trained, example))
         stepper = make(trained, series_max)
+        beside.wait()
     if how.closed_loop is not None:
         require_closed(trained)
+        require_bounded(how.closed_loop)
         stepper = ClosedLoop(stepper, make(trained, ROWS_MAX), how.closed_loop)
     return Opened(trained, stepper)
 

@@ -14,9 +14,10 @@ from live_steps import ONE_SIZE
 from models import HOUR_US, START_US, alone, example, model, stored, waves
 
 from forecastd import artifact
+from forecastd.artifact import Example
 from forecastd.daemon.build import ArtifactModels, carry_states
-from forecastd.errors import ArtifactError
-from forecastd.runtime.closed_loop import ROWS_MAX, ClosedLoop
+from forecastd.errors import ArtifactError, UserError
+from forecastd.runtime.closed_loop import ROWS_MAX, STEPS_MAX, ClosedLoop
 from forecastd.runtime.kernel_stepper import KernelStepper
 from forecastd.runtime.opening import Stepping, open_model
 from forecastd.runtime.stepper import Stepper
@@ -114,6 +115,15 @@ def test_a_model_is_opened_for_a_closed_loop_or_refused(tmp_path: Path) -> None:
     artifact.save(path, model(), example())
     with pytest.raises(ArtifactError, match="needs values of x"):
         open_model(path, "cpu", 9, print, Stepping(closed_loop=STEPS))
+
+
+def test_a_loop_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    row = Example("a", START_US + HOUR_US * np.arange(5), np.ones((5, 1), np.float32))
+    artifact.save(path, alone(), row)
+    assert open_model(path, "cpu", 9, print, Stepping(closed_loop=STEPS_MAX)).stepper
+    with pytest.raises(UserError, match="longer than 10,000"):
+        open_model(path, "cpu", 9, print, Stepping(closed_loop=STEPS_MAX + 1))
 
 
 def test_a_reload_into_a_closed_loop_keeps_the_states(tmp_path: Path) -> None:
