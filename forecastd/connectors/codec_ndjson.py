@@ -176,7 +176,7 @@ class Encoder:
         if not self._plain:
             return ForecastLines.of(self._text.encode(batch), batch.tags)
         data, ends = print_lines(batch, self._form)
-        if len(ends) and ends[0] and (ends[1:] > ends[:-1]).all():
+        if not len(ends) or (ends[0] > 0 and (ends[1:] > ends[:-1]).all()):
             return ForecastLines(data, ends, batch.tags)
         missing = np.flatnonzero(np.diff(ends, prepend=0) == 0)
         lines = list(ForecastLines(data, ends).lines)
