@@ -40,7 +40,7 @@ DAEMON = """\
 # Written by `make demo`: observations come in over a UNIX socket, forecasts go back on it.
 state_dir = "state"
 
-[network]
+[model]
 path = "{model}"
 
 [api]
